@@ -33,10 +33,10 @@ def replacing(path: str | Path, mode: str = "w", encoding: str | None = "utf-8")
     partial = path.with_name(path.name + ".partial")
     if path.is_dir():
         raise InputError(f"{path} is a folder; name a file to write")
+    with _refusing_what_the_disk_refuses(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(partial, mode, encoding=encoding if mode == "w" else None)
     try:
-        with _refusing_what_the_disk_refuses(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = open(partial, mode, encoding=encoding if mode == "w" else None)
         try:
             with _refusing_what_the_disk_refuses(path, only_full=True):
                 yield file
@@ -141,4 +141,5 @@ def _refusing_what_the_disk_refuses(path: Path, only_full: bool = False) -> Iter
             ) from error
         if only_full:
             raise
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+        where = f"{error.filename}: " if error.filename in map(str, path.parents) else ""
+        raise InputError(f"cannot write {path}: {where}{error.strerror or error}") from error
