@@ -1,0 +1,77 @@
+"""Rules: from the logical axes that model code names to the mesh axes that carry them. The only such table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jax.sharding import PartitionSpec
+
+from jaxchat.errors import InputError
+
+MeshAxes = str | tuple[str, ...] | None
+
+# The width of a weight is split for storage (fsdp) and gathered for use; what tensor splits stays split.
+WEIGHTS: dict[str, MeshAxes] = {
+    "layers": None,
+    "vocab": "tensor",
+    "embed": "fsdp",
+    "heads": "tensor",
+    "kv_heads": "tensor",
+    "head": None,
+    "hidden": "tensor",
+}
+# `keys` are the tokens that queries look at: whole on every device, while the queries' own axis, `sequence`, may be split.
+ACTIVATIONS: dict[str, MeshAxes] = {
+    "batch": ("data", "fsdp", "expert"),
+    "sequence": "context",
+    "keys": None,
+    "embed": None,
+    "heads": "tensor",
+    "kv_heads": "tensor",
+    "group": None,
+    "head": None,
+    "hidden": "tensor",
+    "vocab": "tensor",
+}
+# Weight axes that are split only to store them: a layer gathers them just before it computes.
+GATHERED = ("embed",)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Where each logical axis lies. Weights and activations are named apart: `embed` is split in one and whole in the other."""
+
+    weights: tuple[tuple[str, MeshAxes], ...] = tuple(WEIGHTS.items())
+    activations: tuple[tuple[str, MeshAxes], ...] = tuple(ACTIVATIONS.items())
+
+    def weight(self, *axes: str | None) -> PartitionSpec:
+        """How a weight with these logical axes is stored."""
+        return _spec(dict(self.weights), axes, "weight")
+
+    def gathered(self, *axes: str | None) -> PartitionSpec:
+        """How the same weight lies while a layer computes with it: fsdp gathered, tensor still split."""
+        table = {axis: None if axis in GATHERED else mesh for axis, mesh in self.weights}
+        return _spec(table, axes, "weight")
+
+    def activation(self, *axes: str | None) -> PartitionSpec:
+        """How an activation with these logical axes lies."""
+        return _spec(dict(self.activations), axes, "activation")
+
+
+def _spec(table: Mapping[str, MeshAxes], axes: tuple[str | None, ...], kind: str) -> PartitionSpec:
+    entries: list[MeshAxes] = []
+    used: dict[str, str] = {}
+    for axis in axes:
+        if axis is not None and axis not in table:
+            raise InputError(f"no sharding rule for the {kind} axis {axis!r}; the rules name {', '.join(table)}")
+        mesh_axes = None if axis is None else table[axis]
+        for mesh_axis in (mesh_axes,) if isinstance(mesh_axes, str) else mesh_axes or ():
+            if mesh_axis in used:
+                raise InputError(
+                    f"the sharding rules put both {used[mesh_axis]!r} and {axis!r} of a {kind} on the mesh axis {mesh_axis!r}; "
+                    "give one of them another"
+                )
+            used[mesh_axis] = str(axis)
+        entries.append(mesh_axes)
+    return PartitionSpec(*entries)
