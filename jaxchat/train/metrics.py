@@ -1,8 +1,8 @@
 """What a run writes down: metrics.jsonl, a line a step, and the same numbers for TensorBoard.
 
-metrics.jsonl is the record that programs read. However often a run is killed and started again, every step stands in it once:
-opening it for a run restored at step k drops the lines beyond k, which the run is about to write again, and a line that a kill
-tore in half. Floats are written in Python's shortest exact form, so equal lines mean equal bits.
+metrics.jsonl is the record that programs read. However often a run is killed and started again, every step stands in
+it once: opening it for a run restored at step k drops the lines beyond k, which the run is about to write again, and a
+line that a kill tore in half. Floats are written in Python's shortest exact form, so equal lines mean equal bits.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from jaxchat.files import replacing
@@ -77,9 +76,7 @@ class MetricsLog:
     def __enter__(self) -> MetricsLog:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-# Dense bf16 FLOP/s of one JAX device, from the makers' data sheets, by the start of `device_kind`; the longest match counts.
-# A device is a chip, but half a chip on TPU v2, v3 and 7x.
+# Dense bf16 FLOP/s of one JAX device, from the makers' data sheets, by the words that `device_kind` begins with; the
+# longest match counts. A device is a chip, but half a chip on TPU v2, v3 and 7x.
 PEAK_FLOPS: dict[str, float] = {
     "TPU v2": 22.5e12,
     "TPU v3": 61.5e12,
@@ -34,6 +34,6 @@ PEAK_FLOPS: dict[str, float] = {
 
 
 def peak_flops(device_kind: str) -> float | None:
-    """Peak dense bf16 FLOP/s of one device of this kind (`jax.Device.device_kind`); None where the table has none, as for CPUs."""
+    """Peak dense bf16 FLOP/s of one device of this kind (`jax.Device.device_kind`); None where the table has none."""
     known = [kind for kind in PEAK_FLOPS if re.match(rf"{kind}(?![0-9A-Za-z])", device_kind)]
     return PEAK_FLOPS[max(known, key=len)] if known else None

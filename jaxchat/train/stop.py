@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from types import FrameType, TracebackType
+from types import FrameType
 
 # What a run that saved and stopped because it was asked to exits with: the shell's code for the signal, so that a
 # scheduler sees a run to start again rather than one that is finished.
@@ -12,7 +12,7 @@ EXIT_CODES = {signal.SIGTERM: 128 + signal.SIGTERM, signal.SIGINT: 128 + signal.
 
 
 class StopRequest:
-    """Within its block the first SIGTERM or SIGINT is remembered instead of ending the process; a second one ends it."""
+    """Within its block the first SIGTERM or SIGINT is remembered instead of ending the process; a second ends it."""
 
     def __init__(self, processes: int = 1) -> None:
         self.signal: signal.Signals | None = None
@@ -27,9 +27,7 @@ class StopRequest:
                 self._before[number] = signal.signal(number, self._remember)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._restore()
 
     def _remember(self, number: int, frame: FrameType | None) -> None:

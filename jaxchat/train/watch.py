@@ -13,7 +13,7 @@ WINDOW = 64  # steps that the median is taken over
 ENOUGH = 16  # steps that must have gone before a jump is called a spike
 
 
-class Diverged(InputError):
+class DivergedError(InputError):
     """A step's loss or gradient is not a number, or its loss is a spike; the checkpoints before it are intact."""
 
 
