@@ -1,0 +1,116 @@
+"""Where conversations come from: one file a format.
+
+A reader is a frozen dataclass. Its fields are the format's options, `files` finds the files to read among the paths it
+is given, and `read` yields a Found, Rejected or Dropped item for every row (see ledger.py), in constant memory. To add
+a format, write such a class in a file of its own and name it in READERS.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, cast
+
+from jaxchat.corpora.ledger import Dropped, Found, Ledger, Rejected
+from jaxchat.corpora.rows import COMPRESSED, Source
+from jaxchat.errors import InputError
+
+__all__ = ["READERS", "Dropped", "Found", "Ledger", "Reader", "Rejected", "Source", "make_reader", "reader_class"]
+
+READERS: dict[str, str] = {
+    "chatterbot": "jaxchat.corpora.chatterbot:Chatterbot",
+    "chitchat": "jaxchat.corpora.chitchat:Chitchat",
+    "messages": "jaxchat.corpora.messages:Messages",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """A format. A subclass gives its `suffixes` (of files to look for in a folder) and `read`; it raises `version`
+    whenever the same file comes to give other conversations, so that what was read before is read anew."""
+
+    version: ClassVar[int] = 1
+    suffixes: ClassVar[tuple[str, ...]] = ()
+
+    def files(self, paths: Sequence[Path]) -> list[Source]:
+        """The files to read: those named, and in a folder those with this format's suffixes, sorted by path."""
+        if not paths:
+            raise InputError("no file to read; name one or a folder of them")
+        found: list[Path] = []
+        for path in paths:
+            inside = sorted(file for file in path.rglob("*") if file.is_file() and self._fits(file))
+            if path.is_dir() and not inside:
+                raise InputError(f"{path}: no {' or '.join(self.suffixes)} file in this folder")
+            if not path.exists():
+                raise InputError(f"{path}: no such file or folder")
+            found += inside or [path]
+        return named(found)
+
+    def read(self, files: Sequence[Source], ledger: Ledger) -> Iterator[Found | Rejected]:
+        """Yields an item for every row of `files`; what reads a row enters it in `ledger` first."""
+        raise NotImplementedError
+
+    def _fits(self, file: Path) -> bool:
+        plain = file.with_suffix("") if file.suffix in COMPRESSED else file
+        return plain.suffix in self.suffixes
+
+
+def named(files: Sequence[Path]) -> list[Source]:
+    """The files, each once, by names as short as tell them apart: without the folders that all have in common."""
+    unique = list(dict.fromkeys(file.absolute() for file in files))
+    depth = 0
+    while len({file.parts[depth] for file in unique if len(file.parts) > depth + 1}) == 1 and all(
+        len(file.parts) > depth + 1 for file in unique
+    ):
+        depth += 1
+    return [Source(file, "/".join(file.parts[depth:])) for file in unique]
+
+
+def reader_class(format: str) -> type[Reader]:
+    """The reader of `format`. InputError naming the nearest when there is none."""
+    if format not in READERS:
+        near = difflib.get_close_matches(format, READERS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"it is one of {', '.join(sorted(READERS))}"
+        raise InputError(f"no format is called {format}; {hint}")
+    module, _, name = READERS[format].partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def make_reader(format: str, options: Mapping[str, Any] | None = None) -> Reader:
+    """The reader of `format` with `options`, whose values may be text as a command line has it.
+
+    InputError for an option that does not exist (naming the nearest) or a value that is not of its type.
+    """
+    cls = reader_class(format)
+    types = typing.get_type_hints(cls)
+    known = {field.name: types[field.name] for field in dataclasses.fields(cls)}
+    values = {}
+    for name, value in (options or {}).items():
+        name = name.replace("-", "_")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known) or 'none'}"
+            raise InputError(f"the format {format} has no option {name}; {hint}")
+        values[name] = _of_type(value, known[name], f"{format}'s option {name}")
+    return cls(**values)
+
+
+def _of_type(value: Any, wanted: Any, where: str) -> Any:
+    if typing.get_origin(wanted) is Literal:
+        choices = typing.get_args(wanted)
+        if value in choices:
+            return value
+        raise InputError(f"{where} is one of {', '.join(map(str, choices))}, not {value}")
+    if wanted is bool:
+        if str(value).lower() in ("true", "false", "yes", "no", "1", "0"):
+            return str(value).lower() in ("true", "yes", "1")
+    else:
+        try:
+            return cast(type, wanted)(value)
+        except ValueError:
+            pass
+    raise InputError(f"{where} is {getattr(wanted, '__name__', wanted)}, not {value}")
