@@ -27,7 +27,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class WSD:
-    """Warm-up, stable, decay (Hu et al. 2024, MiniCPM): the peak, then a line down over the last `decay` share of steps."""
+    """Warm-up, stable, decay (Hu et al. 2024, MiniCPM): the peak, then a line down over the last `decay` of the steps."""
 
     decay: float = 0.2
     final: float = 0.0
@@ -87,5 +87,5 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
 
 
 def decayed(params: Params) -> Params:
-    """Which parameters weight decay shrinks: all but the norms' scales, whose leading layer axis hides that they are vectors."""
+    """Which parameters weight decay shrinks: all but the norms' scales, vectors under their leading layer axis."""
     return jax.tree.map_with_path(lambda path, _: path[-1].key != "scale", params)

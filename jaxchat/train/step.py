@@ -19,11 +19,12 @@ from jaxchat.train.state import TrainState
 @dataclass(frozen=True)
 class StepMetrics:
     """loss: mean negative log-likelihood a trained token, natural. weight: trained tokens, by weight. grad_norm: before
-    clipping. All float32 scalars."""
+    clipping. All float32 scalars. tokens: those of the batch that are not padding, an int32 scalar."""
 
     loss: jax.Array
     weight: jax.Array
     grad_norm: jax.Array
+    tokens: jax.Array
 
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]
@@ -42,7 +43,8 @@ def make_step(model: Model, optimizer: optax.GradientTransformation, accumulate:
         grads = jax.tree.map(lambda g: g * scale, grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = StepMetrics(summed.total * scale, summed.weight, optax.global_norm(grads))
+        tokens = jnp.sum(batch.segments_BT > 0, dtype=jnp.int32)
+        metrics = StepMetrics(summed.total * scale, summed.weight, optax.global_norm(grads), tokens)
         return TrainState(state.step + 1, params, opt_state), metrics
 
     return jax.jit(update, donate_argnums=0)

@@ -42,7 +42,7 @@ def test_what_json_gives_back_is_what_was_put_in():
         ({"schedule": _Constant()}, "schedule.type"),
         ({"schedule": _Cosine(0.0)}, "schedule.end"),
         ({"cache": Path("x")}, "cache"),
-        ({"options": {"n": 2}}, "options"),
+        ({"options": {"n": 2}}, "options.n"),
     ],
 )
 def test_a_changed_field_is_named(change: dict, field: str):
