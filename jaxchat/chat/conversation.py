@@ -1,8 +1,9 @@
 """A conversation and its JSON-lines form: one object a line, in the `messages` form that every chat tool reads.
 
-    {"id": "a1", "source": "chitchat", "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]}
+    {"id": "a1", "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]}
 
-`tools`, `source` and `meta` are written only when there is something to say; a message's `train` weight only when it is not 1.
+`source`, `tools` and `meta` are written only when there is something to say; a message's `train` weight only when it
+is not 1.
 """
 
 from __future__ import annotations
@@ -193,7 +194,8 @@ def _kind(value: Any) -> str:
 def read_conversations(path: Path) -> Iterator[Conversation]:
     """The conversations of a folder (`conversations.jsonl`, or its numbered zstd shards) or of one .jsonl[.zst] file.
 
-    A conversation without an id is named for its file and line. Raises InputError naming the file and line that cannot be read.
+    A conversation without an id is named for its file and line. Raises InputError naming the file and the line that
+    cannot be read.
     """
     for file in _files(Path(path)):
         for number, line in enumerate(_lines(file), 1):
@@ -243,7 +245,7 @@ def _lines(file: Path) -> Iterator[bytes]:
 
 
 def split_hash(conversation: Conversation) -> float:
-    """A number in [0, 1) that depends on roles and contents alone, so that duplicates land on the same side of a split."""
+    """A number in [0, 1) from roles and contents alone, so that duplicates land on the same side of a split."""
     digest = hashlib.blake2b(digest_size=8)
     for message in conversation.messages:
         text = (message.content or "").encode()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxchat.chat.gguf_metadata import read_gguf_metadata
-from jaxchat.chat.hf_tokenizer import HuggingFaceTokenizer, frame_plain_text
+from jaxchat.chat.hf_tokenizer import HuggingFaceTokenizer, frame_plain_text, merges_by_score
 from jaxchat.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,7 +31,10 @@ class _PreTokenizer:
     bos: bool = False
 
 
-_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{DIGITS}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{DIGITS}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 _CASED = (
     r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+SUFFIX"
     r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*SUFFIX"
@@ -123,7 +126,7 @@ def _byte_level(metadata: dict[str, Any], name: str) -> tuple[tokenizers.Tokeniz
 
 
 def _sentencepiece_bpe(metadata: dict[str, Any], name: str) -> tuple[tokenizers.Tokenizer, bool]:
-    """SentencePiece's BPE joins the neighbours whose joined piece scores highest: merges ordered by score do the same."""
+    """SentencePiece's BPE joins the neighbours whose joined piece scores highest; so do merges ordered by score."""
     import tokenizers
     from tokenizers import decoders, models, normalizers
 
@@ -158,17 +161,6 @@ def _sentencepiece_bpe(metadata: dict[str, Any], name: str) -> tuple[tokenizers.
         [from_marker, decoders.ByteFallback(), decoders.Fuse(), *([decoders.Strip(" ", 1, 0)] if spaced else [])]
     )
     return backend, True
-
-
-def merges_by_score(scores: dict[str, float]) -> list[tuple[str, str]]:
-    """The merges of a SentencePiece BPE vocabulary {piece: score}: every split of a piece into two, best piece first."""
-    found = []
-    for piece, score in scores.items():
-        for cut in range(1, len(piece)):
-            if piece[:cut] in scores and piece[cut:] in scores:
-                found.append((-score, piece[:cut], piece[cut:]))
-    found.sort(key=lambda merge: merge[0])
-    return [(left, right) for _, left, right in found]
 
 
 def _bpe(build: Any, name: str, vocab: dict[str, int], merges: list[Any], **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Hugging Face's fast tokenizers, from tokenizer.json and tokenizer_config.json, through the `tokenizers` package alone."""
+"""Hugging Face's fast tokenizers, read through the `tokenizers` package alone."""
 
 from __future__ import annotations
 
@@ -236,3 +236,14 @@ def _keep_white_space_in_offsets(backend: tokenizers.Tokenizer) -> None:
     backend.post_processor = tokenizers.Tokenizer.from_str(
         json.dumps({**empty, "post_processor": state})
     ).post_processor
+
+
+def merges_by_score(scores: dict[str, float]) -> list[tuple[str, str]]:
+    """The merges of a SentencePiece BPE vocabulary {piece: score}: every split of a piece in two, best piece first."""
+    found = []
+    for piece, score in scores.items():
+        for cut in range(1, len(piece)):
+            if piece[:cut] in scores and piece[cut:] in scores:
+                found.append((-score, piece[:cut], piece[cut:]))
+    found.sort(key=lambda merge: merge[0])
+    return [(left, right) for _, left, right in found]

@@ -84,14 +84,7 @@ def load_tokenizer(source: str | Path) -> Tokenizer:
     """
     path = resolve(source)
     if path.is_dir():
-        if (path / "tokenizer.model").is_file() and _is_ours(path):
-            path = path / "tokenizer.model"
-        elif (path / "tokenizer.json").is_file():
-            path = path / "tokenizer.json"
-        elif (path / "tokenizer.model").is_file():
-            path = path / "tokenizer.model"
-        else:
-            raise InputError(f"{path} holds neither tokenizer.json nor tokenizer.model; name a folder that does")
+        path = _file_in(path)
     if not path.is_file():
         raise InputError(f"{source}: no such tokenizer file or folder")
     if path.suffix == ".gguf":
@@ -107,3 +100,14 @@ def load_tokenizer(source: str | Path) -> Tokenizer:
 
         return HuggingFaceTokenizer.load(path)
     raise InputError(f"{source}: a tokenizer is a folder, a tokenizer.json, a SentencePiece .model or a .gguf file")
+
+
+def _file_in(folder: Path) -> Path:
+    """tokenizer.json, which is what others mean, unless it is the copy of a SentencePiece model of ours."""
+    from jaxchat.chat.sentencepiece_tokenizer import is_ours
+
+    names = ("tokenizer.model", "tokenizer.json") if is_ours(folder) else ("tokenizer.json", "tokenizer.model")
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise InputError(f"{folder} holds neither tokenizer.json nor tokenizer.model; name a folder that does")
