@@ -33,7 +33,7 @@ class Bar:
         with Bar("training", total=60, unit="steps") as bar:
             bar.advance(1, loss=3.2, **{"tokens/s": 512})
 
-    A line is written at most every LOG_EVERY seconds, and one at the end.
+    A line is written at most every LOG_EVERY seconds, and one at the end. The unit "bytes" is shown in MB.
     """
 
     def __init__(
@@ -91,8 +91,8 @@ class Bar:
 
     def status(self, last: bool = False) -> str:
         """`1,200/7,168 rows, 48%, 310 rows/s, 19 s left, loss 3.21`."""
-        of = f"/{self.total:,}" if self.total is not None else ""
-        parts = [f"{self.done:,}{of} {self.unit}"]
+        of = f"/{_count(self.total, self.unit)}" if self.total is not None else ""
+        parts = [f"{_count(self.done, self.unit)}{of} {_name(self.unit)}"]
         if self.total and not last:
             parts.append(f"{100 * self.done // self.total}%")
         rate = self._average() if last else self._recent()
@@ -142,7 +142,17 @@ class Bar:
         self._rich.update(self._task, total=self.total, completed=self.done, status=self.status())
 
 
+def _count(count: int, unit: str) -> str:
+    return f"{count / 1e6:,.1f}" if unit == "bytes" else f"{count:,}"
+
+
+def _name(unit: str) -> str:
+    return "MB" if unit == "bytes" else unit
+
+
 def _rate(rate: float, unit: str) -> str:
+    if unit == "bytes":
+        return f"{_figure(rate / 1e6)} MB/s"
     if rate >= 1:
         return f"{_figure(rate)} {unit}/s"
     return f"{_figure(1 / rate)} s/{unit.removesuffix('s')}"

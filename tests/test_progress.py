@@ -66,6 +66,14 @@ def test_an_unknown_total_shows_count_and_rate_alone():
     assert log.getvalue() == "reading: 10 lines, 2 lines/s, in 5.0 s\n"
 
 
+def test_bytes_are_shown_in_megabytes():
+    log, clock = io.StringIO(), Clock()
+    with Bar("reading", 40_300_000, "bytes", stream=log, clock=clock) as bar:
+        clock.now += 2
+        bar.advance(40_300_000)
+    assert log.getvalue() == "reading: 40.3/40.3 MB, 20.15 MB/s, in 2.0 s\n"
+
+
 def test_values_that_are_no_numbers_are_shown_as_they_are():
     bar = Bar("x", stream=io.StringIO())
     with bar:

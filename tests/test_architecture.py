@@ -1,0 +1,32 @@
+"""What the layering promises: rooms import no more than they need. (Directions are import-linter's, in pyproject.toml.)"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("tensorflow", "tensorflow_datasets", "transformers", "orbax", "torch", "gguf", "sentencepiece", "matplotlib")
+
+
+def loaded_by(program: str, names: tuple[str, ...]) -> set[str]:
+    """Which of `names` are loaded once `program` has run in a Python of its own."""
+    ask = f"{program}\nimport sys\nprint([name for name in {names!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True, env=os.environ)
+    return set(eval(done.stdout.splitlines()[-1]))
+
+
+def test_no_module_loads_a_heavy_package_before_it_is_used():
+    walk = """
+import importlib, pkgutil, jaxchat
+for module in pkgutil.walk_packages(jaxchat.__path__, "jaxchat."):
+    importlib.import_module(module.name)
+"""
+    assert loaded_by(walk, HEAVY) == set()
+
+
+@pytest.mark.parametrize("room", ["jaxchat.__main__", "jaxchat.chat", "jaxchat.corpora.importing"])
+def test_what_needs_no_device_loads_no_jax(room: str):
+    assert loaded_by(f"import {room}", ("jax", "flax", *HEAVY)) == set()
