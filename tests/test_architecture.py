@@ -1,4 +1,4 @@
-"""What the layering promises: rooms import no more than they need. (Directions are import-linter's, in pyproject.toml.)"""
+"""Rooms import no more than they need when they are imported; import-linter (pyproject.toml) checks the directions."""
 
 from __future__ import annotations
 

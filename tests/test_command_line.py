@@ -1,0 +1,175 @@
+"""The command line answers every mistake with one sentence and exit status 2, and every success with what was made."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from jaxchat.__main__ import VERBS, main
+
+MESSAGES = [
+    {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]},
+    {"messages": [{"role": "user", "content": "你好"}, {"role": "assistant", "content": "你好！"}]},
+]
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    path = tmp_path / "corpus.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in [*MESSAGES, {"messages": []}]))
+    return path
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one sentence that `arguments` are refused with."""
+    capsys.readouterr()
+    assert main(arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.count("\n") == 1 and shown.err.startswith("jaxchat"), shown.err
+    return shown.err.strip()
+
+
+def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]):
+    for arguments in ([], ["--help"], ["-h"]):
+        assert main(arguments) == 0
+        shown = capsys.readouterr().out
+        for name, verb in VERBS.items():
+            assert f"jaxchat {name} {verb.usage}" in shown
+
+
+def test_a_group_lists_its_own_verbs(capsys: pytest.CaptureFixture[str]):
+    assert main(["data"]) == 0
+    shown = re.findall(r"^  jaxchat (\w+)", capsys.readouterr().out, re.MULTILINE)
+    assert shown and set(shown) == {"data"}
+
+
+@pytest.mark.parametrize("name", sorted(VERBS))
+def test_every_verb_explains_itself_and_each_of_its_options(name: str, capsys: pytest.CaptureFixture[str]):
+    assert VERBS[name].__doc__.partition("\n")[0].endswith(".")
+    with pytest.raises(SystemExit) as exit:
+        main([*name.split(), "--help"])
+    assert not exit.value.code
+    shown = capsys.readouterr().out
+    assert f"usage: jaxchat {name}" in shown and "--json" in shown
+    for line in re.findall(r"^ +(?:--|[A-Z]+ ).*", shown, re.MULTILINE):
+        assert not re.fullmatch(r"\s*\S+( \S+)?\s+\((default: \S*|required)\)\s*", line), f"no explanation: {line}"
+
+
+def test_version(capsys: pytest.CaptureFixture[str]):
+    assert main(["--version"]) == 0
+    assert re.fullmatch(r"jaxchat \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+def test_help_answers_in_half_a_second():
+    """The best of several, for a machine that does other things besides."""
+    seconds = []
+    for _ in range(4):
+        start = time.monotonic()
+        subprocess.run([sys.executable, "-m", "jaxchat", "--help"], check=True, capture_output=True)
+        seconds.append(time.monotonic() - start)
+    assert min(seconds) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("chta", "no verb is called chta; did you mean jaxchat chat?"),
+        ("data imprt messages", "no verb is called data imprt; did you mean jaxchat data import?"),
+        ("quux", "no verb is called quux; jaxchat --help lists them"),
+        ("data import", "missing FORMAT and --out DIR"),
+        ("data import messages", "missing --out DIR"),
+        ("data import mesages x --out y", "no format is called mesages; did you mean messages?"),
+        ("data import messages x --uot y", "there is no --uot; did you mean --out?"),
+        ("data import messages x --quux y", "there is no --quux; --help lists the options"),
+        ("data import messages x --out", "--out needs a value"),
+        ("data import messages missing.jsonl --out y", "missing.jsonl: no such file"),
+        ("data import chitchat --min-turns two --out y", "--min-turns takes INT, not two"),
+        ("data import chitchat --min_turns=two --out y", "--min-turns takes INT, not two"),
+        (
+            "data import chitchat --join newlin --out y",
+            "--join is one of newline, space, not newlin; did you mean newline?",
+        ),
+    ],
+)
+def test_a_mistake_is_answered_with_one_sentence(
+    arguments: str, sentence: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert sentence in refusal(capsys, *arguments.split())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_terminal_of_any_width_and_colour_gets_the_same_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "missing FORMAT and --out DIR" in refusal(capsys, "data", "import")
+    assert os.environ["COLUMNS"] == "40"
+
+
+def test_what_was_made_is_the_last_line(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    out = tmp_path / "out"
+    assert main(["data", "import", "messages", str(corpus), "--out", str(out)]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[-1].startswith(f"2 conversations in {out}")
+    stats = json.loads((out / "stats.json").read_text())
+    assert (stats["rows_in"], stats["rows_used"], stats["rows_rejected"], stats["rows_dropped"]) == (3, 2, 1, 0)
+
+
+def test_json_goes_to_a_file_or_alone_to_standard_output(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    verb = ["data", "import", "messages", str(corpus)]
+    assert main([*verb, "--out", str(tmp_path / "a"), "--json", str(tmp_path / "a.json")]) == 0
+    capsys.readouterr()
+    assert main([*verb, "--out", str(tmp_path / "b"), "--json", "-"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == json.loads((tmp_path / "a.json").read_text())
+    assert json.loads(shown.out)["conversations"] == 2
+    assert "2 conversations in" in shown.err
+
+
+def test_an_option_of_a_format_reaches_its_reader(tmp_path: Path):
+    pytest.importorskip("chitchat_dataset")
+    counts = []
+    for turns in ("1", "2"):
+        out = tmp_path / turns
+        assert main(["data", "import", "chitchat", "--min-turns", turns, "--out", str(out)]) == 0
+        counts.append(json.loads((out / "stats.json").read_text())["conversations"])
+    assert counts[1] < counts[0]
+
+
+def test_an_interrupt_is_quiet_and_leaves_nothing(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    out = tmp_path / "out"
+    verb = [
+        sys.executable,
+        "-m",
+        "jaxchat",
+        "data",
+        "import",
+        "messages",
+        str(tmp_path / "pipe.jsonl"),
+        "--out",
+        str(out),
+    ]
+    process = subprocess.Popen(verb, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with open(tmp_path / "pipe.jsonl", "w") as pipe:  # opens once the verb reads
+        pipe.write(json.dumps(MESSAGES[0]) + "\n")
+        pipe.flush()
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert output == "" and "Traceback" not in errors
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe.jsonl"]
