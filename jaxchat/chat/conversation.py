@@ -197,7 +197,7 @@ def read_conversations(path: Path) -> Iterator[Conversation]:
     A conversation without an id is named for its file and line. Raises InputError naming the file and the line that
     cannot be read.
     """
-    for file in _files(Path(path)):
+    for file in conversation_files(Path(path)):
         for number, line in enumerate(_lines(file), 1):
             if not line.strip():
                 continue
@@ -214,7 +214,8 @@ def read_conversations(path: Path) -> Iterator[Conversation]:
             yield conversation
 
 
-def _files(path: Path) -> list[Path]:
+def conversation_files(path: Path) -> list[Path]:
+    """The files that hold the conversations of `path`: see read_conversations. InputError where there are none."""
     if path.is_file():
         return [path]
     if not path.is_dir():
