@@ -1,4 +1,4 @@
-"""The key-value header of a GGUF file, without its tensors: what a tokenizer and a model's shape are described by.
+"""The header of a GGUF file: the key-value pairs that describe a tokenizer and a model's shape, and where tensors lie.
 
 The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md (versions 2 and 3, little endian).
 """
@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import mmap
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,17 @@ _SCALARS = {
 }  # fmt: skip
 _STRING, _ARRAY = 8, 9
 _LENGTH = struct.Struct("<Q")
+_ALIGNMENT = 32
+
+
+@dataclass(frozen=True)
+class GgufTensor:
+    """Where a tensor lies: its shape (the slowest axis first, as NumPy counts), the number of its block format, and its
+    first byte in the file."""
+
+    shape: tuple[int, ...]
+    kind: int
+    start: int
 
 
 def read_gguf_metadata(path: str | Path) -> dict[str, Any]:
@@ -27,10 +41,22 @@ def read_gguf_metadata(path: str | Path) -> dict[str, Any]:
 
     50,000 tokens and their merges take about 0.1 s. Raises InputError for what is no GGUF file or a truncated one.
     """
-    path = Path(path)
+    with _opened(Path(path)) as header:
+        return header.read()
+
+
+def read_gguf_header(path: str | Path) -> tuple[dict[str, Any], dict[str, GgufTensor]]:
+    """The same, and every tensor by name."""
+    with _opened(Path(path)) as header:
+        metadata = header.read()
+        return metadata, header.read_tensors(metadata.get("general.alignment", _ALIGNMENT))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[_Header]:
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _Header(data, path).read()
+            yield _Header(data, path)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from None
     except ValueError as error:  # mmap of an empty file, or text that is not UTF-8
@@ -52,13 +78,23 @@ class _Header:
         version = self._number("<u4")
         if version not in (2, 3):
             raise InputError(f"{self.path} is GGUF version {version}; versions 2 and 3 are read: convert it again")
-        self._number("<u8")  # how many tensors
+        self.tensors = self._number("<u8")
         pairs = self._number("<u8")
         metadata = {}
         for _ in range(pairs):
             key = self._string()
             metadata[key] = self._value(self._number("<u4"))
         return metadata
+
+    def read_tensors(self, alignment: int) -> dict[str, GgufTensor]:
+        """After `read`. The tensors' data begins behind their list, at the next multiple of `alignment`."""
+        listed = []
+        for _ in range(self.tensors):
+            name = self._string()
+            shape = tuple(self._numbers("<u8", self._number("<u4")).tolist())[::-1]
+            listed.append((name, shape, self._number("<u4"), self._number("<u8")))
+        start = -(-self.at // alignment) * alignment
+        return {name: GgufTensor(shape, kind, start + offset) for name, shape, kind, offset in listed}
 
     def _value(self, kind: int) -> Any:
         if kind == _STRING:
