@@ -1,0 +1,72 @@
+"""GGUF files: their metadata and tensors, dequantised a piece at a time.
+
+Block formats and dequantising are the `gguf` package's; the header is read by the tokenizer's reader, since that
+package's own makes an object of every token of the vocabulary and takes seconds.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from jaxchat.chat.gguf_metadata import GgufTensor, read_gguf_header
+from jaxchat.errors import InputError
+from jaxchat.hub.families import decimal
+from jaxchat.hub.layout import Index
+
+
+class Gguf:
+    """A GGUF file as a source of tensors, with its `metadata`.
+
+    Two keys are added to what the file says: `vocab_size`, and `tied`, true when there is no output matrix of its own.
+    Raises InputError when the file is not GGUF or not whole.
+    """
+
+    def __init__(self, path: Path) -> None:
+        from gguf.constants import GGML_QUANT_SIZES
+
+        self.where = str(path)
+        metadata, self._tensors = read_gguf_header(path)
+        # Floats are stored in 32 bits: 9.999999747378752e-06 was written as 1e-05.
+        self.metadata = {key: decimal(value) if isinstance(value, float) else value for key, value in metadata.items()}
+        table = self._tensors.get("token_embd.weight")
+        self.metadata |= {"vocab_size": table and table.shape[0], "tied": "output.weight" not in self._tensors}
+        self._bytes = np.memmap(path, mode="r")
+        for name, tensor in self._tensors.items():
+            if tensor.kind not in GGML_QUANT_SIZES:
+                raise InputError(f"{path}: the tensor {name} is in a format, {tensor.kind}, that gguf does not know")
+            if tensor.start + _row_bytes(tensor) * math.prod(tensor.shape[:-1]) > len(self._bytes):
+                raise InputError(f"{path} ends before its tensor {name} does; download it again")
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every tensor's shape."""
+        return {name: tensor.shape for name, tensor in self._tensors.items()}
+
+    def read(self, name: str, index: Index) -> np.ndarray:
+        """A rectangle of a tensor, float32 or float16. Whole rows are dequantised, and only those asked for."""
+        from gguf.constants import GGMLQuantizationType
+        from gguf.quants import dequantize
+
+        tensor = self._tensors[name]
+        kind, rows = GGMLQuantizationType(tensor.kind), tensor.shape[:-1]
+        size = _row_bytes(tensor)
+        data = self._bytes[tensor.start : tensor.start + size * math.prod(rows)].reshape(*rows, size)
+        if rows:
+            data, index = data[index[0]], (slice(None), *index[1:])
+        if kind in (GGMLQuantizationType.F32, GGMLQuantizationType.F16):
+            return data.view(np.float32 if kind == GGMLQuantizationType.F32 else np.float16)[index]
+        try:
+            return dequantize(data, kind)[index]
+        except NotImplementedError as error:
+            raise InputError(
+                f"{self.where}: the tensor {name} is in the format {kind.name}, which is not read"
+            ) from error
+
+
+def _row_bytes(tensor: GgufTensor) -> int:
+    from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+
+    block, size = GGML_QUANT_SIZES[GGMLQuantizationType(tensor.kind)]
+    return tensor.shape[-1] // block * size
