@@ -27,7 +27,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class WSD:
-    """Warm-up, stable, decay (Hu et al. 2024, MiniCPM): the peak, then a line down over the last `decay` of the steps."""
+    """Warm-up, stable, decay (Hu et al. 2024, MiniCPM): the peak, then a line down over the last share `decay`."""
 
     decay: float = 0.2
     final: float = 0.0
