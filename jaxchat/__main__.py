@@ -207,7 +207,7 @@ def _parse(kind: type[T], argv: Sequence[str], program: str) -> T:
     except SystemExit as exit:
         if not exit.code:
             raise
-    known = re.findall(r"^ +(?:-\w, )?(--[\w.-]+)", _drawn(kind, ["--help"], program), re.MULTILINE)
+    known = re.findall(r"(?:^|  )(--[\w.-]+)(?= )", _drawn(kind, ["--help"], program), re.MULTILINE)
     raise InputError(f"{program}: {_unknown(argv, known) or _sentence(_drawn(kind, argv, program), argv)}")
 
 
