@@ -123,9 +123,9 @@ def by_model_type(config_json: Json, where: str) -> Family:
     return known[name]
 
 
-def by_architecture(name: str, where: str) -> tuple[Family, Format]:
-    """The family that a GGUF file names, and how it is written there."""
-    known = {kind: (family, family.gguf) for family in families() if family.gguf for kind in family.architectures}
+def by_architecture(name: Any, where: str) -> Format:
+    """How the family that a GGUF file names is written there."""
+    known = {kind: family.gguf for family in families() if family.gguf for kind in family.architectures}
     if name not in known:
         raise InputError(
             f"{where}: general.architecture is {_short(name)}; jaxchat reads {', '.join(sorted(known))} from GGUF"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,10 +31,12 @@ class Gguf:
         self.where = str(path)
         metadata, self._tensors = read_gguf_header(path)
         # Floats are stored in 32 bits: 9.999999747378752e-06 was written as 1e-05.
-        self.metadata = {key: decimal(value) if isinstance(value, float) else value for key, value in metadata.items()}
+        self.metadata: dict[str, Any] = {
+            key: decimal(value) if isinstance(value, float) else value for key, value in metadata.items()
+        }
         table = self._tensors.get("token_embd.weight")
         self.metadata |= {"vocab_size": table and table.shape[0], "tied": "output.weight" not in self._tensors}
-        self._bytes = np.memmap(path, mode="r")
+        self._bytes = np.memmap(path, mode="r").view(np.ndarray)
         for name, tensor in self._tensors.items():
             if tensor.kind not in GGML_QUANT_SIZES:
                 raise InputError(f"{path}: the tensor {name} is in a format, {tensor.kind}, that gguf does not know")

@@ -22,14 +22,15 @@ _FLOATS = ("F32", "F16", "BF16")
 class Safetensors:
     """A folder's safetensors as a source of tensors.
 
-    The files are those that model.safetensors.index.json lists, or model.safetensors, or all there are. Raises
-    InputError when a file is missing, not safetensors or not whole.
+    The files are those that model.safetensors.index.json lists, or model.safetensors, or all there are. `dtypes`: those
+    that occur, as safetensors names them. Raises InputError when a file is missing, not safetensors or not whole.
     """
 
     def __init__(self, folder: Path) -> None:
         self.where = str(folder)
         self._files: dict[str, Any] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
+        self.dtypes: set[str] = set()
         for path in _paths(folder):
             file = _open(path)
             for name in file.keys():  # noqa: SIM118 - not a mapping
@@ -40,6 +41,7 @@ class Safetensors:
                     raise InputError(
                         f"{path}: the tensor {name} holds {piece.get_dtype()}; weights of {', '.join(_FLOATS)} are read"
                     )
+                self.dtypes.add(piece.get_dtype())
                 self._files[name] = file
                 self._shapes[name] = tuple(piece.get_shape())
 
@@ -84,6 +86,7 @@ def write(
             save_file({name: make() for name, make in shard.items()}, folder / file, metadata={"format": "pt"})
         except (SafetensorError, OSError) as error:
             raise InputError(f"cannot write {folder / file}: {error}; free some space or name another place") from error
+        (folder / file).chmod(0o644)  # the library leaves a file that only its owner may read
     if of > 1:
         weight_map = {name: file for file, shard in zip(names, shards) for name in shard}
         with replacing(folder / INDEX) as out:

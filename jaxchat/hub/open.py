@@ -1,0 +1,251 @@
+"""Opens a MODEL in any form: which form it is, its config, its tokenizer, its weights."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+from jax.sharding import Mesh
+
+from jaxchat.chat.template import ChatFormat
+from jaxchat.chat.tokenizer import Tokenizer, load_tokenizer
+from jaxchat.errors import InputError
+from jaxchat.files import resolve
+from jaxchat.hub import weights
+from jaxchat.hub.checkpoints import Checkpoints
+from jaxchat.hub.families import Format, by_architecture, by_model_type
+from jaxchat.hub.gguf import Gguf
+from jaxchat.hub.safetensors import INDEX, Safetensors
+from jaxchat.mesh import make_mesh
+from jaxchat.models.config import DecoderConfig
+from jaxchat.models.decoder import Model
+
+FORMS = (
+    "a run's folder (its newest checkpoint, RUN@STEP or RUN@best), a Hugging Face folder or hub name (org/name), "
+    "a .gguf file, or package:NAME/FILE"
+)
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "additional_chat_templates/*"]
+_NOT_HUB_FILES = ["consolidated*", "original/*", "onnx/*"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a MODEL lies. `step`: of a run, which checkpoint; None is the newest."""
+
+    name: str
+    kind: Literal["run", "huggingface", "gguf"]
+    path: Path
+    step: int | Literal["best"] | None = None
+
+    @property
+    def short(self) -> str:
+        """What to call it elsewhere: its name, without this machine's folders."""
+        return self.path.name if Path(self.name).exists() or self.kind == "run" else self.name
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model, ready to compute on `mesh` (under `jax.set_mesh(mesh)`).
+
+    format: None when the tokenizer has no chat template. step: of a run, the checkpoint's. description: for people.
+    """
+
+    place: Place
+    config: DecoderConfig
+    model: Model
+    params: Any
+    tokenizer: Tokenizer
+    format: ChatFormat | None
+    mesh: Mesh
+    step: int | None
+    description: str
+
+
+def open_model(
+    name: str,
+    mesh: Mesh | None = None,
+    step: int | None = None,
+    model: Callable[[DecoderConfig], Model] = Model,
+) -> Opened:
+    """Opens MODEL with float32 parameters on `mesh` (one device by default), each device reading its own part.
+
+    `step` picks a run's checkpoint, as RUN@STEP does. `model` makes the handle that says where arrays lie and in which
+    precision they are used. Raises InputError for what is not a model, not whole, or not one that jaxchat computes.
+    """
+    place = locate(name)
+    if step is not None:
+        place = Place(place.name, place.kind, place.path, step)
+    mesh = make_mesh() if mesh is None else mesh
+    tokenizer = open_tokenizer(place)
+    with jax.set_mesh(mesh):
+        config, load, found, description = _READERS[place.kind](place)
+        if tokenizer.vocab_size > config.vocab_size:
+            raise InputError(
+                f"{name}: its tokenizer knows {tokenizer.vocab_size:,} tokens and the model has embeddings for "
+                f"{config.vocab_size:,}; they do not belong together"
+            )
+        handle = model(config)
+        params = load(handle.abstract(), mesh)
+    chat = ChatFormat(tokenizer) if tokenizer.chat_template else None
+    return Opened(place, config, handle, params, tokenizer, chat, mesh, found, description)
+
+
+def open_config(name: str) -> DecoderConfig:
+    """The shape of MODEL alone; no weights are read, and of a hub name only its config is fetched."""
+    place = locate(name, ["config.json"])
+    if place.kind == "run":
+        return _run_config(place.path)
+    if place.kind == "huggingface":
+        return _huggingface_config(place.path)[0]
+    return _gguf_config(Gguf(place.path))[0]
+
+
+def open_tokenizer(place: Place) -> Tokenizer:
+    """The tokenizer of a model."""
+    return load_tokenizer(place.path / "tokenizer" if place.kind == "run" else place.path)
+
+
+def locate(name: str, hub_files: list[str] | None = None) -> Place:
+    """Which form MODEL has, and where it lies; a hub name is fetched (`hub_files` alone, if given).
+
+    Raises:
+        InputError: it has none of the forms.
+    """
+    path = resolve(name)
+    if path.is_dir():
+        return _in_folder(name, path)
+    if path.is_file():
+        if path.suffix == ".gguf":
+            return Place(name, "gguf", path)
+        raise InputError(f"{name} is no model; MODEL is {FORMS}")
+    run, at, step = name.rpartition("@")
+    if at and resolve(run).is_dir():
+        place = _in_folder(name, resolve(run))
+        if place.kind != "run" or not (step.isdecimal() or step == "best"):
+            raise InputError(f"{name}: after @ stands a run's step, such as {run}@60, or best")
+        return Place(name, "run", place.path, "best" if step == "best" else int(step))
+    if is_hub_name(name):
+        return Place(name, "huggingface", _fetch(name, hub_files or _HUB_FILES))
+    raise InputError(f"there is no {name}; MODEL is {FORMS}")
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether `name` is of the hub's form and no path: one whose first part is a folder here is a misspelt path."""
+    return bool(_HUB_NAME.fullmatch(name)) and not Path(name).parent.is_dir()
+
+
+def _in_folder(name: str, path: Path) -> Place:
+    if (path / "model.json").is_file():
+        return Place(name, "run", path)
+    if (path / "config.json").is_file():
+        if (path / INDEX).is_file() or any(path.glob("*.safetensors")):
+            return Place(name, "huggingface", path)
+        raise InputError(f"{name} holds a config.json and no .safetensors files; weights in another form are not read")
+    if (path / "checkpoints").is_dir():
+        raise InputError(f"{name} is a run without a model.json; it was never begun, start it again")
+    raise InputError(f"the folder {name} holds no model; MODEL is {FORMS}")
+
+
+def _fetch(name: str, files: list[str]) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=files, ignore_patterns=_NOT_HUB_FILES))
+    except (OSError, HFValidationError) as error:  # all that the network and the hub answer is an OSError
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise InputError(
+            f"there is no folder {name} here, and the hub's model of that name cannot be fetched ({reason}); "
+            "fetch it on a machine with a network and name its folder"
+        ) from error
+
+
+Load = Callable[[Any, Mesh], Any]
+
+
+def _open_run(place: Place) -> tuple[DecoderConfig, Load, int, str]:
+    config = _run_config(place.path)
+    checkpoints = Checkpoints(place.path / "checkpoints", read_only=True)
+    if place.step is None:
+        step = checkpoints.latest(params_only=True)
+        if step is None:
+            raise InputError(f"{place.name} has no checkpoint yet; train until its first save")
+    elif place.step == "best":
+        step = checkpoints.best()
+        if step is None:
+            raise InputError(f"{place.name}: no checkpoint was saved with a held-out loss; name a step instead of best")
+    else:
+        step = place.step
+    return (
+        config,
+        lambda abstract, mesh: checkpoints.restore_params(step, abstract),
+        step,
+        f"{place.short} at step {step}",
+    )
+
+
+def _open_huggingface(place: Place) -> tuple[DecoderConfig, Load, None, str]:
+    config, form = _huggingface_config(place.path)
+    source = Safetensors(place.path)
+    return config, _from(source, form, config), None, place.short
+
+
+def _open_gguf(place: Place) -> tuple[DecoderConfig, Load, None, str]:
+    source = Gguf(place.path)
+    config, form = _gguf_config(source)
+    return config, _from(source, form, config), None, place.short
+
+
+_READERS: dict[str, Callable[[Place], tuple[DecoderConfig, Load, int | None, str]]] = {
+    "run": _open_run,
+    "huggingface": _open_huggingface,
+    "gguf": _open_gguf,
+}
+
+
+def _from(source: weights.Source, form: Format, config: DecoderConfig) -> Load:
+    return lambda abstract, mesh: weights.load(source, form, config, abstract, mesh)
+
+
+def _run_config(run: Path) -> DecoderConfig:
+    path = run / "model.json"
+    values = read_json(path)
+    known = {field.name for field in fields(DecoderConfig)}
+    for name in values:
+        if name not in known:
+            raise InputError(f"{path}: there is no {name} in a model's config; it was written by another version")
+    try:
+        return DecoderConfig(**values)
+    except TypeError as error:
+        raise InputError(f"{path} is not a whole model's config ({error})") from None
+
+
+def _huggingface_config(folder: Path) -> tuple[DecoderConfig, Format]:
+    path = folder / "config.json"
+    config_json = read_json(path)
+    form = by_model_type(config_json, str(path)).huggingface
+    return form.read(config_json, str(path)), form
+
+
+def _gguf_config(source: Gguf) -> tuple[DecoderConfig, Format]:
+    form = by_architecture(source.metadata.get("general.architecture"), source.where)
+    return form.read(source.metadata, source.where), form
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises InputError when the file is missing or holds something else."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path} holds no JSON object")
+    return value
