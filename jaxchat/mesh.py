@@ -1,4 +1,4 @@
-"""The device mesh: five named axes over the machines that are there, every axis Explicit so that shardings live in array types."""
+"""The device mesh: five named axes over the devices that are there, all Explicit, so that shardings live in types."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ WEIGHTS: dict[str, MeshAxes] = {
     "head": None,
     "hidden": "tensor",
 }
-# `keys` are the tokens that queries look at: whole on every device, while the queries' own axis, `sequence`, may be split.
+# `keys` are the tokens that queries look at: whole on every device, while the queries' own `sequence` may be split.
 ACTIVATIONS: dict[str, MeshAxes] = {
     "batch": ("data", "fsdp", "expert"),
     "sequence": "context",
@@ -40,7 +40,7 @@ GATHERED = ("embed",)
 
 @dataclass(frozen=True)
 class Rules:
-    """Where each logical axis lies. Weights and activations are named apart: `embed` is split in one and whole in the other."""
+    """Where each logical axis lies. Weights and activations are named apart: one `embed` is split, the other whole."""
 
     weights: tuple[tuple[str, MeshAxes], ...] = tuple(WEIGHTS.items())
     activations: tuple[tuple[str, MeshAxes], ...] = tuple(ACTIVATIONS.items())
@@ -69,8 +69,8 @@ def _spec(table: Mapping[str, MeshAxes], axes: tuple[str | None, ...], kind: str
         for mesh_axis in (mesh_axes,) if isinstance(mesh_axes, str) else mesh_axes or ():
             if mesh_axis in used:
                 raise InputError(
-                    f"the sharding rules put both {used[mesh_axis]!r} and {axis!r} of a {kind} on the mesh axis {mesh_axis!r}; "
-                    "give one of them another"
+                    f"the sharding rules put both {used[mesh_axis]!r} and {axis!r} of a {kind} on the mesh axis "
+                    f"{mesh_axis!r}; give one of them another"
                 )
             used[mesh_axis] = str(axis)
         entries.append(mesh_axes)

@@ -14,7 +14,7 @@ from jaxchat.sharding import Rules
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Cache:
-    """k, v: (L layers, B rows, K key-value heads, S slots, H head size). Slot p of a row holds the token at position p."""
+    """k, v: (L layers, B rows, K key-value heads, S slots, H head size). Slot p of a row holds position p's token."""
 
     k_LBKSH: jax.Array
     v_LBKSH: jax.Array
@@ -39,6 +39,4 @@ def write(cache_BKSH: jax.Array, new_BTKH: jax.Array, positions_BT: jax.Array, r
         slots_BT = jnp.where(positions_BT < 0, S, positions_BT)  # S is out of range, and "drop" leaves such writes out
         return cache_BKSH.at[jnp.arange(B)[:, None], :, slots_BT].set(new_BTKH, mode="drop")
 
-    return scatter(
-        cache_BKSH, jax.sharding.reshard(new_BTKH, new_spec), jax.sharding.reshard(positions_BT, rows_spec)
-    )
+    return scatter(cache_BKSH, jax.sharding.reshard(new_BTKH, new_spec), jax.sharding.reshard(positions_BT, rows_spec))

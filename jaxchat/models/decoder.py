@@ -14,47 +14,44 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxchat.models.attention import Dot, cache_mask, packed_mask
+from jaxchat.models.attention import SAVED, Dot, cache_mask, packed_mask
 from jaxchat.models.cache import Cache, write
 from jaxchat.models.config import DecoderConfig
-from jaxchat.models.layers import RMSNorm, Rotation, Weight, normal, rotate, rotation
+from jaxchat.models.layers import Fetch, Linear, RMSNorm, Rotation, normal, rotate, rotation
 from jaxchat.sharding import Rules
 
 Params = dict[str, Any]
 Remat = Literal["none", "dots", "full"]
+DOTS = jax.checkpoint_policies.save_from_both_policies(
+    jax.checkpoint_policies.dots_with_no_batch_dims_saveable, jax.checkpoint_policies.save_only_these_names(SAVED)
+)
 
 
 class Attention(nnx.Module):
+    """Grouped-query attention (Ainslie et al. 2023) with rotary positions."""
+
     def __init__(self, config: DecoderConfig, rules: Rules, backend: Dot, key: jax.Array) -> None:
-        D, K, H = config.width, config.kv_heads, config.head_size
-        N = config.heads
-        keys = jax.random.split(key, 4)
-        self.q = nnx.Param(normal(keys[0], (D, N, H), D**-0.5, rules.weight("embed", "heads", "head")))
-        self.k = nnx.Param(normal(keys[1], (D, K, H), D**-0.5, rules.weight("embed", "kv_heads", "head")))
-        self.v = nnx.Param(normal(keys[2], (D, K, H), D**-0.5, rules.weight("embed", "kv_heads", "head")))
-        std = (N * H) ** -0.5 * (2 * config.layers) ** -0.5
-        self.o = nnx.Param(normal(keys[3], (N, H, D), std, rules.weight("heads", "head", "embed")))
-        self.fetch_q = Weight(rules, "embed", "heads", "head")
-        self.fetch_kv = Weight(rules, "embed", "kv_heads", "head")
-        self.fetch_o = Weight(rules, "heads", "head", "embed")
-        self.heads_spec = rules.activation("batch", "sequence", "heads", "head")
-        self.kv_spec = rules.activation("batch", "sequence", "kv_heads", "head")
-        self.grouped_spec = rules.activation("batch", "sequence", "kv_heads", "group", "head")
-        self.keys_spec = rules.activation("batch", "kv_heads", "keys", "head")
-        self.out_spec = rules.activation("batch", "sequence", "embed")
+        D, N, K, H = config.width, config.heads, config.kv_heads, config.head_size
+        q_key, k_key, v_key, o_key = jax.random.split(key, 4)
+        self.to_queries = Linear(rules, ("embed", "heads", "head"))
+        self.to_keys = Linear(rules, ("embed", "kv_heads", "head"))
+        self.to_width = Linear(rules, ("heads", "head", "embed"), inputs=2)
+        self.q = self.to_queries.init(q_key, (D, N, H))
+        self.k = self.to_keys.init(k_key, (D, K, H))
+        self.v = self.to_keys.init(v_key, (D, K, H))
+        self.o = self.to_width.init(o_key, (N, H, D), residual_scale(config))
         self.kv_heads, self.backend, self.rules = K, backend, rules
 
     def project(self, x_BTD: jax.Array, by: Rotation) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Queries (B, T, N, H) and keys (B, T, K, H), both rotated, and values (B, T, K, H)."""
-        dtype = x_BTD.dtype
-        q_BTNH = jnp.einsum("BTD,DNH->BTNH", x_BTD, self.fetch_q(self.q, dtype), out_sharding=self.heads_spec)
-        k_BTKH = jnp.einsum("BTD,DKH->BTKH", x_BTD, self.fetch_kv(self.k, dtype), out_sharding=self.kv_spec)
-        v_BTKH = jnp.einsum("BTD,DKH->BTKH", x_BTD, self.fetch_kv(self.v, dtype), out_sharding=self.kv_spec)
-        return rotate(q_BTNH, by), rotate(k_BTKH, by), v_BTKH
+        q_BTNH = rotate(self.to_queries(x_BTD, self.q), by)
+        k_BTKH = rotate(self.to_keys(x_BTD, self.k), by)
+        return q_BTNH, k_BTKH, self.to_keys(x_BTD, self.v)
 
     def keys(self, k_BTKH: jax.Array) -> jax.Array:
-        """Keys or values as queries look at them, (B, K, S, H): head by head, and the whole sequence on every device."""
-        return jax.sharding.reshard(k_BTKH.transpose(0, 2, 1, 3), self.keys_spec)
+        """Keys or values as queries look at them, (B, K, S, H): head by head, the whole sequence on every device."""
+        spec = self.rules.activation("batch", "kv_heads", "keys", "head")
+        return jax.sharding.reshard(k_BTKH.transpose(0, 2, 1, 3), spec)
 
     def remember(self, cache_BKSH: jax.Array, new_BTKH: jax.Array, positions_BT: jax.Array) -> jax.Array:
         """A layer's cached keys or values with the new tokens' in their slots."""
@@ -63,12 +60,11 @@ class Attention(nnx.Module):
     def attend(self, q_BTNH: jax.Array, k_BKSH: jax.Array, v_BKSH: jax.Array, mask_BTS: jax.Array) -> jax.Array:
         """What the heads gather, back in the residual's width, (B, T, D)."""
         B, T, N, H = q_BTNH.shape
-        q_BTKGH = q_BTNH.reshape(B, T, self.kv_heads, -1, H, out_sharding=self.grouped_spec)
-        mixed = self.backend(q_BTKGH, k_BKSH, v_BKSH, mask_BTS)
-        mixed_BTNH = mixed.reshape(B, T, N, H, out_sharding=self.heads_spec)
-        return jnp.einsum(
-            "BTNH,NHD->BTD", mixed_BTNH, self.fetch_o(self.o, q_BTNH.dtype), out_sharding=self.out_spec
-        )
+        grouped = self.rules.activation("batch", "sequence", "kv_heads", "group", "head")
+        q_BTKGH = q_BTNH.reshape(B, T, self.kv_heads, -1, H, out_sharding=grouped)
+        mixed_BTKGH = self.backend(q_BTKGH, k_BKSH, v_BKSH, mask_BTS, self.rules)
+        heads = self.rules.activation("batch", "sequence", "heads", "head")
+        return self.to_width(mixed_BTKGH.reshape(B, T, N, H, out_sharding=heads), self.o)
 
 
 class MLP(nnx.Module):
@@ -76,23 +72,21 @@ class MLP(nnx.Module):
 
     def __init__(self, config: DecoderConfig, rules: Rules, key: jax.Array) -> None:
         D, F = config.width, config.hidden
-        keys = jax.random.split(key, 3)
-        self.gate = nnx.Param(normal(keys[0], (D, F), D**-0.5, rules.weight("embed", "hidden")))
-        self.up = nnx.Param(normal(keys[1], (D, F), D**-0.5, rules.weight("embed", "hidden")))
-        std = F**-0.5 * (2 * config.layers) ** -0.5
-        self.down = nnx.Param(normal(keys[2], (F, D), std, rules.weight("hidden", "embed")))
-        self.fetch_in = Weight(rules, "embed", "hidden")
-        self.fetch_out = Weight(rules, "hidden", "embed")
-        self.hidden_spec = rules.activation("batch", "sequence", "hidden")
-        self.out_spec = rules.activation("batch", "sequence", "embed")
+        gate_key, up_key, down_key = jax.random.split(key, 3)
+        self.to_hidden = Linear(rules, ("embed", "hidden"))
+        self.to_width = Linear(rules, ("hidden", "embed"))
+        self.gate = self.to_hidden.init(gate_key, (D, F))
+        self.up = self.to_hidden.init(up_key, (D, F))
+        self.down = self.to_width.init(down_key, (F, D), residual_scale(config))
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        dtype = x_BTD.dtype
-        gate_BTF = jnp.einsum("BTD,DF->BTF", x_BTD, self.fetch_in(self.gate, dtype), out_sharding=self.hidden_spec)
-        up_BTF = jnp.einsum("BTD,DF->BTF", x_BTD, self.fetch_in(self.up, dtype), out_sharding=self.hidden_spec)
-        return jnp.einsum(
-            "BTF,FD->BTD", jax.nn.silu(gate_BTF) * up_BTF, self.fetch_out(self.down, dtype), out_sharding=self.out_spec
-        )
+        hidden_BTF = jax.nn.silu(self.to_hidden(x_BTD, self.gate)) * self.to_hidden(x_BTD, self.up)
+        return self.to_width(hidden_BTF, self.down)
+
+
+def residual_scale(config: DecoderConfig) -> float:
+    """What writes to the residual stream starts smaller the more blocks do (Radford et al. 2019, GPT-2)."""
+    return (2 * config.layers) ** -0.5
 
 
 class Block(nnx.Module):
@@ -134,7 +128,7 @@ class Embed(nnx.Module):
         self.table = nnx.Param(
             normal(key, (config.vocab_size, config.width), config.width**-0.5, rules.weight("vocab", "embed"))
         )
-        self.fetch = Weight(rules, "vocab", "embed")
+        self.fetch = Fetch(rules, ("vocab", "embed"))
         self.out_spec = rules.activation("batch", "sequence", "embed")
 
     def __call__(self, tokens_BT: jax.Array, dtype: jnp.dtype) -> jax.Array:
@@ -175,7 +169,7 @@ class Decoder(nnx.Module):
         if self.remat == "full":
             body = jax.checkpoint(body)
         elif self.remat == "dots":
-            body = jax.checkpoint(body, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable)
+            body = jax.checkpoint(body, policy=DOTS)
         x_BTD, _ = jax.lax.scan(body, self.embed(tokens_BT, dtype), stacked)
         return self.norm(x_BTD)
 
@@ -199,7 +193,7 @@ class Decoder(nnx.Module):
 
 @dataclass(frozen=True)
 class Model:
-    """How a decoder is computed: its shape, where its arrays lie, in which precision. Static and hashable; holds no arrays.
+    """How a decoder is computed: its shape, where its arrays lie, in which precision. Hashable; it holds no arrays.
 
     dtype: of activations and of weights at use; parameters are float32. remat: what the backward pass recomputes:
     "none" of the blocks, all but their matrix products ("dots"), or everything ("full").
@@ -228,9 +222,7 @@ class Model:
     def unembedding(self, params: Params) -> jax.Array:
         """The matrix from hidden states to the vocabulary, (D, V), gathered for use, in the compute dtype."""
         weight = params["embed"]["table"].T if self.config.tied else params["unembed"]["kernel"]
-        stored, used = self.rules.weight("embed", "vocab"), self.rules.gathered("embed", "vocab")
-        weight = weight.astype(self.dtype)
-        return weight if stored == used else jax.sharding.reshard(weight, used)
+        return jax.sharding.reshard(weight.astype(self.dtype), self.rules.gathered("embed", "vocab"))
 
     def logits(self, params: Params, x_BTD: jax.Array) -> jax.Array:
         """Scores over the vocabulary, (B, T, V), float32. Whole: for losses, use the chunked one in objectives."""

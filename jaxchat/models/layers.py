@@ -5,6 +5,9 @@ B rows, T tokens, D width, H head size.
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -24,15 +27,81 @@ def _place(x: jax.Array, spec: PartitionSpec) -> jax.Array:
     return jax.sharding.reshard(x, spec) if any(axis is not None for axis in spec) else x
 
 
-class Weight:
-    """Fetches a stored weight for use: gathered over fsdp and cast. In the backward pass its gradient is scattered back."""
+@dataclass(frozen=True)
+class Fetch:
+    """Brings a stored weight into use: cast, then gathered over fsdp. Its gradient goes back to where it is stored."""
 
-    def __init__(self, rules: Rules, *axes: str) -> None:
-        self.stored, self.used = rules.weight(*axes), rules.gathered(*axes)
+    rules: Rules
+    axes: tuple[str, ...]
 
     def __call__(self, weight: nnx.Param[jax.Array], dtype: jnp.dtype) -> jax.Array:
-        value = weight[...].astype(dtype)
-        return value if self.stored == self.used else jax.sharding.reshard(value, self.used)
+        return jax.sharding.reshard(weight[...].astype(dtype), self.rules.gathered(*self.axes))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def linear(
+    x: jax.Array, weight: jax.Array, x_spec: PartitionSpec, weight_spec: PartitionSpec, out_spec: PartitionSpec
+) -> jax.Array:
+    """Every token's vector times a weight: x (B, T, ...in), weight (...in, ...out), result (B, T, ...out).
+
+    The backward pass names its own products: differentiated by the book, the weight's gradient is made from a
+    transposed copy of the activations, which on a CPU costs as much as the product itself.
+    """
+    inputs = x.ndim - 2
+    return jax.lax.dot_general(x, weight, ((_axes(2, x.ndim), _axes(0, inputs)), ((), ())), out_sharding=out_spec)
+
+
+def _linear_forward(
+    x: jax.Array, weight: jax.Array, x_spec: PartitionSpec, weight_spec: PartitionSpec, out_spec: PartitionSpec
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return linear(x, weight, x_spec, weight_spec, out_spec), (x, weight)
+
+
+def _linear_backward(
+    x_spec: PartitionSpec,
+    weight_spec: PartitionSpec,
+    out_spec: PartitionSpec,
+    saved: tuple[jax.Array, jax.Array],
+    grad: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    x, weight = saved
+    # Both products read these: without the barrier each would recompute what made them, in its own order.
+    x, grad = jax.lax.optimization_barrier((x, grad))
+    out_axes = _axes(x.ndim - 2, weight.ndim)
+    of_x = jax.lax.dot_general(grad, weight, ((_axes(2, grad.ndim), out_axes), ((), ())), out_sharding=x_spec)
+    of_weight = jax.lax.dot_general(x, grad, (((0, 1), (0, 1)), ((), ())), out_sharding=weight_spec)
+    return of_x, of_weight
+
+
+linear.defvjp(_linear_forward, _linear_backward)
+
+
+def _axes(first: int, end: int) -> tuple[int, ...]:
+    return tuple(range(first, end))
+
+
+@dataclass(frozen=True)
+class Linear:
+    """How a weight with these logical axes, `inputs` of them contracted, is made and multiplied; it holds no array."""
+
+    rules: Rules
+    axes: tuple[str, ...]
+    inputs: int = 1
+
+    def init(self, key: jax.Array, shape: tuple[int, ...], scale: float = 1.0) -> nnx.Param[jax.Array]:
+        """A weight that keeps the variance of what it multiplies, times `scale` squared."""
+        std = scale * math.prod(shape[: self.inputs]) ** -0.5
+        return nnx.Param(normal(key, shape, std, self.rules.weight(*self.axes)))
+
+    def __call__(self, x: jax.Array, weight: nnx.Param[jax.Array]) -> jax.Array:
+        rules = self.rules
+        return linear(
+            x,
+            Fetch(rules, self.axes)(weight, x.dtype),
+            rules.activation("batch", "sequence", *self.axes[: self.inputs]),
+            rules.gathered(*self.axes),
+            rules.activation("batch", "sequence", *self.axes[self.inputs :]),
+        )
 
 
 class RMSNorm(nnx.Module):
@@ -41,7 +110,7 @@ class RMSNorm(nnx.Module):
     def __init__(self, width: int, eps: float, rules: Rules) -> None:
         self.scale = nnx.Param(_place(jnp.ones((width,), jnp.float32), rules.weight("embed")))
         self.eps = eps
-        self.fetch = Weight(rules, "embed")
+        self.fetch = Fetch(rules, ("embed",))
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         x32_BTD = x_BTD.astype(jnp.float32)

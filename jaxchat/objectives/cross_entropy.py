@@ -49,7 +49,10 @@ class Layout(NamedTuple):
 
 
 def _names(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    return (entry,) if isinstance(entry, str) else tuple(entry or ())
+    """The mesh axes of one entry that have more than one device: a collective over one device is still a copy."""
+    names = (entry,) if isinstance(entry, str) else tuple(entry or ())
+    sizes = jax.sharding.get_abstract_mesh().shape
+    return tuple(name for name in names if sizes[name] > 1)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
@@ -108,7 +111,8 @@ def _forward(
             total, grad = carry
             x_CD, targets_C, weights_C = chunk
             nll_C, exp_Cv, norm_C, hit_Cv = _chunk_nll(x_CD, targets_C, weight, layout)
-            grad_Cv = (exp_Cv * (weights_C / norm_C)[:, None] - jnp.where(hit_Cv, weights_C[:, None], 0.0)).astype(dtype)
+            wanted_Cv = jnp.where(hit_Cv, weights_C[:, None], 0.0)
+            grad_Cv = (exp_Cv * (weights_C / norm_C)[:, None] - wanted_Cv).astype(dtype)
             grad_CD = _sum(jnp.einsum(f"CV,{layout.weight}->CD", grad_Cv, weight), vocab_axes)
             grad += jnp.einsum(f"CV,CD->{layout.weight}", grad_Cv, x_CD, preferred_element_type=jnp.float32)
             return (total + jnp.sum(nll_C * weights_C), grad), grad_CD

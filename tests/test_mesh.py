@@ -1,0 +1,51 @@
+"""Meshes are filled exactly, and refused in one sentence."""
+
+from __future__ import annotations
+
+import jax
+import pytest
+from jax.sharding import AxisType, PartitionSpec
+
+from jaxchat.errors import InputError
+from jaxchat.mesh import MeshConfig, make_mesh, resolve
+from jaxchat.sharding import Rules
+
+
+def test_minus_one_takes_what_is_left():
+    assert resolve(MeshConfig(data=-1, tensor=2), 8)["data"] == 4
+    assert make_mesh(MeshConfig(fsdp=-1)).shape["fsdp"] == len(jax.devices())
+
+
+def test_axes_are_explicit_and_all_there():
+    mesh = make_mesh(MeshConfig(fsdp=2, tensor=2))
+    assert dict(mesh.shape) == {"data": 1, "fsdp": 2, "expert": 1, "context": 1, "tensor": 2}
+    assert set(mesh.axis_types) == {AxisType.Explicit}
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (MeshConfig(data=16), "data=16 needs 16 devices and 8 are here"),
+        (MeshConfig(data=-1, fsdp=-1), "only one axis"),
+        (MeshConfig(data=-1, fsdp=3), "8 devices do not divide"),
+        (MeshConfig(tensor=0), "--mesh.tensor"),
+        (MeshConfig(expert=-2), "--mesh.expert"),
+    ],
+)
+def test_what_cannot_be_filled_is_refused(config, reason):
+    with pytest.raises(InputError, match=reason):
+        resolve(config, 8)
+
+
+def test_weights_and_activations_lie_apart():
+    rules = Rules()
+    assert rules.weight("embed", "hidden") == PartitionSpec("fsdp", "tensor")
+    assert rules.gathered("embed", "hidden") == PartitionSpec(None, "tensor")
+    assert rules.activation("batch", "sequence", "embed") == PartitionSpec(("data", "fsdp", "expert"), "context", None)
+
+
+def test_rules_that_collide_or_are_missing_are_refused():
+    with pytest.raises(InputError, match="'vocab' and 'hidden' of a weight on the mesh axis 'tensor'"):
+        Rules().weight("vocab", "hidden")
+    with pytest.raises(InputError, match="no sharding rule for the weight axis 'colour'"):
+        Rules().weight("colour")
