@@ -17,13 +17,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 import tyro
-from tyro.conf import OmitArgPrefixes, Positional, arg
+import tyro.constructors
+from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 
 import jaxchat
 from jaxchat.errors import InputError
+from jaxchat.files import replacing, resolve
+
+if TYPE_CHECKING:
+    from jaxchat.chat.template import ChatFormat
 
 T = TypeVar("T")
 
@@ -34,7 +39,9 @@ class Made:
 
     line: str
     data: Any
-    lines: bool = False  # `data` is a list, written as one object a line
+    lines: bool = False
+    """`data` is a list, written as one object a line."""
+    exit_code: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +62,9 @@ class Verb:
         raise NotImplementedError
 
 
-Model = Annotated[str, arg(metavar="MODEL")]
+ModelName = Positional[Annotated[str, arg(metavar="MODEL")]]
+NewFolder = Annotated[Path, arg(metavar="DIR")]
+Folders = UseAppendAction[Annotated[tuple[tuple[Path, ...], ...], arg(metavar="DIR ...")]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +81,7 @@ class DataImport(Verb):
     """What the files are to be read as."""
     paths: Positional[Annotated[tuple[Path, ...], arg(metavar="PATH ...")]] = ()
     """Files or folders; none for a corpus that comes as a Python package."""
-    out: Annotated[Path, arg(metavar="DIR")]
+    out: NewFolder
     """The new folder."""
 
     @classmethod
@@ -95,9 +104,209 @@ class DataImport(Verb):
         return Made(f"{stats['conversations']:,} conversations in {self.out}{aside}", stats)
 
 
+@dataclass(frozen=True, kw_only=True)
+class DataPack(Verb):
+    """Pack conversations into rows of tokens, ahead of training.
+
+    DIR receives the rows, the held-out conversations in DIR/heldout, and stats.json: what was filled, split, cut and
+    left out. A config trains on it with --sources DIR and the same --data.seq-len.
+    """
+
+    usage = "DIR ... --tokenizer T --seq-len N --out DIR"
+
+    sources: Positional[Annotated[tuple[Path, ...], arg(metavar="DIR ...")]]
+    """Folders of conversations, or .jsonl files of them."""
+    tokenizer: str
+    """A tokenizer's folder or file, a .gguf file, package:NAME/FILE, or a run's folder."""
+    template: str | None = None
+    """A chat template that ships with jaxchat, by name, or a Jinja file; otherwise the tokenizer's own."""
+    seq_len: int
+    """Tokens in a row."""
+    heldout: float = 0.05
+    """Share of the conversations that is never trained on."""
+    train_on: Literal["assistant", "all"] = "assistant"
+    """The tokens that are trained on: the assistant's turns, or all."""
+    carry: Literal["system", "none"] = "system"
+    """What the later pieces of a conversation longer than a row begin with: its system message, or nothing."""
+    overlap: int = 0
+    """Up to so many tokens of whole turns that a later piece reads again, untrained."""
+    long_turn: Literal["break", "cut"] = "break"
+    """A turn longer than a row is broken into rows, or cut at the end of its row and counted as cut."""
+    out: NewFolder
+    """The new folder."""
+
+    def run(self) -> Made:
+        from jaxchat.data.dataset import pack, summary
+        from jaxchat.data.packing import SplitTurns
+
+        stats = pack(
+            [resolve(source) for source in _some(self.sources, "DIR")],
+            _chat_format(self.tokenizer, self.template),
+            self.out,
+            seq_len=self.seq_len,
+            heldout=self.heldout,
+            train_on=self.train_on,
+            long=SplitTurns(self.carry, self.overlap, self.long_turn),
+        )
+        rows = sum(split["rows"] for split in stats["splits"].values())
+        return Made("\n".join([*summary(stats), f"{rows:,} rows of {self.seq_len:,} tokens in {self.out}"]), stats)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerTrain(Verb):
+    """Train a tokenizer on conversations, with the chat tokens reserved."""
+
+    usage = "DIR ... --vocab-size N --out T"
+
+    sources: Positional[Annotated[tuple[Path, ...], arg(metavar="DIR ...")]]
+    """Folders of conversations, or .jsonl files of them."""
+    kind: Literal["sentencepiece"] = "sentencepiece"
+    """The library that trains it."""
+    model: Literal["unigram", "bpe"] = "unigram"
+    """How text is cut: by likelihood, or by merging the commonest pairs."""
+    vocab_size: int
+    """Tokens in all: special ones, bytes and learned pieces."""
+    heldout: float = 0.0
+    """Share of the conversations left out: those that a run with this --data.heldout never trains on."""
+    template: str | None = None
+    """A chat template that ships with jaxchat, by name, or a Jinja file, saved with it; otherwise ChatML."""
+    out: NewFolder
+    """The new folder."""
+
+    def run(self) -> Made:
+        from jaxchat.chat.conversation import read_conversations, split_hash
+        from jaxchat.chat.train_sentencepiece import train_sentencepiece
+
+        texts = (
+            message.content
+            for source in _some(self.sources, "DIR")
+            for conversation in read_conversations(resolve(source))
+            if split_hash(conversation) >= self.heldout
+            for message in conversation.messages
+            if message.content
+        )
+        template = _template(self.template) if self.template else None
+        made = train_sentencepiece(texts, self.out, vocab_size=self.vocab_size, model=self.model, template=template)
+        data = {"vocab_size": made.vocab_size, "kind": self.kind, "model": self.model, "fingerprint": made.fingerprint}
+        return Made(f"a {self.model} tokenizer of {made.vocab_size:,} tokens in {self.out}", data)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Verb):
+    """Train a model as a config file says, or go on with a run that was stopped.
+
+    The same command goes on where the newest checkpoint stands. `jaxchat train CONFIG.py --help` lists the config's
+    fields, every one of which is a flag, with the values it has there.
+    """
+
+    usage = "CONFIG.py [--run DIR] [--field.path VALUE ...]"
+
+    config: Positional[Annotated[Path, arg(metavar="CONFIG.py")]]
+    """A Python file whose config() returns a jaxchat.run.Train."""
+    run_folder: Annotated[Path | None, arg(name="run", metavar="DIR")] = None
+    """The run's folder; runs/CONFIG otherwise."""
+    sources: Annotated[tuple[Path, ...], arg(metavar="DIR ...")] = ()
+    """Folders of conversations, or of rows that `data pack` made, to train on instead of the config's sources."""
+
+    @classmethod
+    def parser(cls, argv: Sequence[str]) -> type[Verb]:
+        from jaxchat.config_file import load_config
+
+        file = next((word for word in argv if word.endswith(".py")), None)
+        if file is None:
+            return cls
+        from jaxchat.run import Train
+
+        return _with_field(cls, "train", Annotated[Train, arg(name="")], load_config(file, Train))
+
+    def run(self) -> Made:
+        from jaxchat.config_file import load_config
+        from jaxchat.data.config import Folder, Packed
+        from jaxchat.run import Train, train
+
+        config = getattr(self, "train", None) or load_config(self.config, Train)
+        if self.sources:
+            folders = [resolve(source) for source in self.sources]
+            sources = tuple(Packed(path) if (path / "rows").is_dir() else Folder(path) for path in folders)
+            config = dataclasses.replace(config, data=dataclasses.replace(config.data, sources=sources))
+        ended = train(config, self.run_folder or Path("runs") / self.config.stem)
+        return Made(ended.line, {**dataclasses.asdict(ended), "run": str(ended.run)}, exit_code=ended.exit_code)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HfImport(Verb):
+    """Fetch or convert a model into a Hugging Face folder, proven to compute the same.
+
+    SRC is any MODEL: a Hugging Face folder or hub name, a .gguf file, package:NAME/FILE, a run's folder.
+    """
+
+    usage = "SRC --out DIR"
+
+    source: Positional[Annotated[str, arg(metavar="SRC")]]
+    """The model to read."""
+    dtype: Literal["float32", "bfloat16"] | None = None
+    """Of the weights written; otherwise that of the weights read."""
+    data: Annotated[Path | None, arg(metavar="DIR")] = None
+    """Conversations to compare logits on, instead of a few short exchanges."""
+    out: NewFolder
+    """The new folder, which every verb takes as MODEL."""
+
+    def run(self) -> Made:
+        from jaxchat.hub.export import export
+
+        made = export(self.source, self.out, dtype=self.dtype, data=self.data)
+        proof = made.verification
+        return Made(
+            f"{made.source} as a Hugging Face folder in {self.out}: largest logit difference "
+            f"{proof['max_logit_difference']:.2g} over {proof['tokens_compared']:,} tokens",
+            {"folder": str(made.folder), **proof},
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class HfExport(HfImport):
+    """Write a model as a Hugging Face folder, proven to compute the same.
+
+    DIR receives config.json, safetensors, tokenizer, chat template, generation_config.json, a model card and
+    verification.json, the proof: what was written is read back and its logits compared with the model's.
+    """
+
+    usage = "MODEL --out DIR"
+
+    source: ModelName
+    """A run (RUN@STEP for one checkpoint), a Hugging Face folder or hub name, a .gguf file, package:NAME/FILE."""
+
+
 VERBS: dict[str, type[Verb]] = {
     "data import": DataImport,
+    "data pack": DataPack,
+    "tokenizer train": TokenizerTrain,
+    "train": Train,
+    "hf import": HfImport,
+    "hf export": HfExport,
 }
+
+
+def _some(given: tuple[T, ...], name: str) -> tuple[T, ...]:
+    if not given:
+        raise InputError(f"no {name} is given; name one or more")
+    return given
+
+
+def _chat_format(tokenizer: str, template: str | None) -> ChatFormat:
+    from jaxchat.chat.template import ChatFormat
+    from jaxchat.chat.tokenizer import load_tokenizer
+
+    inside_run = resolve(tokenizer) / "tokenizer"
+    loaded = load_tokenizer(inside_run if inside_run.is_dir() else tokenizer)
+    return ChatFormat(loaded, _template(template) if template else None)
+
+
+def _template(name: str) -> str:
+    from jaxchat.chat.template import built_in_template
+
+    path = resolve(name)
+    return path.read_text(encoding="utf-8") if path.is_file() else built_in_template(name)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -136,7 +345,7 @@ def _dispatch(argv: list[str]) -> int:
         print(made.line)
     if verb.json is not None:
         _write_json(made, verb.json)
-    return 0
+    return made.exit_code
 
 
 def _without_verb(argv: list[str]) -> int:
@@ -165,8 +374,6 @@ def _help(verbs: list[str]) -> str:
 
 def _write_json(made: Made, place: str) -> None:
     import json
-
-    from jaxchat.files import replacing
 
     if made.lines:
         text = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in made.data)
@@ -207,12 +414,29 @@ def _parse(kind: type[T], argv: Sequence[str], program: str) -> T:
     except SystemExit as exit:
         if not exit.code:
             raise
-    known = re.findall(r"(?:^|  )(--[\w.-]+)(?= )", _drawn(kind, ["--help"], program), re.MULTILINE)
+    known = re.findall(r"(?:^|  |, )(--[\w.-]+)(?=[ ,])", _drawn(kind, ["--help"], program), re.MULTILINE)
     raise InputError(f"{program}: {_unknown(argv, known) or _sentence(_drawn(kind, argv, program), argv)}")
 
 
 def _tyro(kind: type[T], argv: Sequence[str], program: str) -> T:
-    return tyro.cli(kind, prog=program, args=argv, config=(tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff))
+    registry = tyro.constructors.ConstructorRegistry()
+    registry.primitive_rule(_path_or_else)
+    return tyro.cli(kind, prog=program, args=argv, config=(tyro.conf.AvoidSubcommands,), registry=registry)
+
+
+def _path_or_else(field: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
+    """A field that is a path or a dataclass, such as a tokenizer that is there or one to be trained, takes a path."""
+    members = get_args(field.type)
+    if Path not in members or not any(dataclasses.is_dataclass(member) for member in members):
+        return None
+    optional = type(None) in members
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="{None}|PATH" if optional else "PATH",
+        instance_from_str=lambda words: None if optional and words == ["None"] else Path(words[0]),
+        is_instance=lambda value: isinstance(value, members),
+        str_from_instance=lambda value: [str(value)],
+    )
 
 
 def _drawn(kind: type, argv: Sequence[str], program: str) -> str:
@@ -255,7 +479,7 @@ def _sentence(drawn: str, argv: Sequence[str]) -> str:
     if match := re.match(r"Error parsing (--\S+): ", text):
         flag = match[1]
         metavar = re.search(rf"^ +{re.escape(flag)} (.*?) *$", "".join(help), re.MULTILINE)
-        wanted = metavar[1] if metavar else "another value"
+        wanted = re.sub(r"^\{None\}\|(.*)", r"\1 or None", metavar[1]) if metavar else "another value"
         given = next((b for a, b in itertools.pairwise(argv) if a.replace("_", "-") == flag), None)
         given = given or next((a.partition("=")[2] for a in argv if a.replace("_", "-").startswith(f"{flag}=")), "this")
         return f"{flag} takes {wanted}, not {given}"
