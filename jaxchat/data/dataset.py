@@ -91,6 +91,7 @@ def pack(
             "heldout": heldout,
             "train_on": train_on,
             "long": asdict(long),
+            "format": format.fingerprint,
             "tokenizer": format.tokenizer.fingerprint,
             "vocab_size": format.tokenizer.vocab_size,
             "pad_id": format.tokenizer.pad_id,

@@ -42,11 +42,8 @@ class Order:
         self.counts = np.bincount(self.pattern, minlength=len(self.stream_sizes))
         self.ranks = np.array([np.sum(self.pattern[:i] == stream) for i, stream in enumerate(self.pattern)])
 
-    def rows(self, positions: Any) -> tuple[Any, Any]:
-        """(dataset, row) int64 tensors for an int64 tensor of positions."""
-        from jaxchat.data.tensorflow import load
-
-        tf = load()
+    def rows(self, tf: Any, positions: Any) -> tuple[Any, Any]:
+        """(dataset, row) int64 tensors for an int64 tensor of positions. `tf`: the tensorflow module."""
         block, place = positions // len(self.pattern), positions % len(self.pattern)
         stream = tf.gather(self.pattern, place)
         nth = block * tf.gather(self.counts, stream) + tf.gather(self.ranks, place)

@@ -67,7 +67,7 @@ class Pipeline:
     def rows(self, step: int) -> np.ndarray:
         """(dataset, row) of each row of the whole batch of `step`, int64[B, 2]: the same for every process."""
         tf = load()
-        dataset_B, row_B = self.order.rows(tf.range(self.batch_size, dtype=tf.int64) + step * self.batch_size)
+        dataset_B, row_B = self.order.rows(tf, tf.range(self.batch_size, dtype=tf.int64) + step * self.batch_size)
         return np.stack([dataset_B.numpy(), row_B.numpy()], axis=1)
 
     def batch(self, step: int) -> Batch:
@@ -81,6 +81,7 @@ class Pipeline:
         mine = self._mine(self.batch_size)
         positions = tf.range(mine.start, mine.stop, dtype=tf.int64)
         types = [tf.float32 if name == "weights" else tf.int32 for name in ARRAYS]
+        plain = tf.autograph.experimental.do_not_convert
         failed: list[InputError] = []
 
         def read(dataset_B: np.ndarray, row_B: np.ndarray) -> list[np.ndarray]:
@@ -93,8 +94,8 @@ class Pipeline:
 
         dataset = (
             tf.data.Dataset.range(start, np.iinfo(np.int64).max // self.batch_size)
-            .map(lambda step: self.order.rows(step * self.batch_size + positions))
-            .map(lambda *at: tf.numpy_function(read, at, types), num_parallel_calls=READERS, deterministic=True)
+            .map(plain(lambda step: self.order.rows(tf, step * self.batch_size + positions)))
+            .map(plain(lambda *at: tf.numpy_function(read, at, types)), num_parallel_calls=READERS, deterministic=True)
             .prefetch(PREFETCH)
         )
         options = tf.data.Options()
@@ -103,7 +104,7 @@ class Pipeline:
         try:
             for arrays in dataset.with_options(options).as_numpy_iterator():
                 yield Batch.of_rows(dict(zip(ARRAYS, arrays)))
-        except tf.errors.OpError:
+        except Exception:
             if failed:
                 raise failed[0] from None
             raise

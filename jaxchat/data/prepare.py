@@ -23,23 +23,20 @@ from jaxchat.files import resolve
 
 if TYPE_CHECKING:
     from jaxchat.chat.template import ChatFormat
-    from jaxchat.chat.tokenizer import Tokenizer
 
 
 def default_cache() -> Path:
     return Path(os.environ.get("JAXCHAT_CACHE") or Path("~/.cache/jaxchat").expanduser())
 
 
-def prepare(
-    config: DataConfig, tokenizer: Tokenizer, format: ChatFormat, cache_dir: Path | None = None
-) -> list[PackedRows]:
+def prepare(config: DataConfig, format: ChatFormat, cache_dir: Path | None = None) -> list[PackedRows]:
     """The rows of each of the config's sources: found in the cache, or imported and packed into it now.
 
     Processes of one machine that ask for the same rows at once make them once. `cache_dir` overrules the config's.
-    Raises InputError for a source that cannot be read, and for packed rows of another tokenizer or length.
+    Raises InputError for a source that cannot be read, and for packed rows of another tokenizer, template or length.
     """
     cache = resolve(cache_dir or config.cache or default_cache())
-    return [_packed(source, config, tokenizer, format, cache) for source in config.sources]
+    return [_packed(source, config, format, cache) for source in config.sources]
 
 
 def conversations(source: Corpus, cache: Path) -> Path:
@@ -69,16 +66,13 @@ def fingerprint(files: Iterable[Path], names: Iterable[str] = ()) -> str:
     return digest.hexdigest()
 
 
-def _packed(
-    source: Corpus | Folder | Packed, config: DataConfig, tokenizer: Tokenizer, format: ChatFormat, cache: Path
-) -> PackedRows:
+def _packed(source: Corpus | Folder | Packed, config: DataConfig, format: ChatFormat, cache: Path) -> PackedRows:
     if isinstance(source, Packed):
-        return _fitting(PackedRows(resolve(source.path)), config, tokenizer)
+        return _fitting(PackedRows(resolve(source.path)), config, format)
     folder = conversations(source, cache) if isinstance(source, Corpus) else resolve(source.path)
     key = {
         "content": fingerprint(conversation_files(folder)),
-        "tokenizer": tokenizer.fingerprint,
-        "template": _digest(format.template),
+        "format": format.fingerprint,
         "seq_len": config.seq_len,
         "heldout": config.heldout,
         "train_on": config.train_on,
@@ -102,14 +96,16 @@ def _packed(
     return PackedRows(out)
 
 
-def _fitting(packed: PackedRows, config: DataConfig, tokenizer: Tokenizer) -> PackedRows:
+def _fitting(packed: PackedRows, config: DataConfig, format: ChatFormat) -> PackedRows:
     if packed.seq_len != config.seq_len:
         raise InputError(
             f"{packed.folder} holds rows of {packed.seq_len} tokens and data.seq_len is {config.seq_len}; "
             "set it to that, or pack the data again"
         )
-    if packed.stats["tokenizer"] != tokenizer.fingerprint:
-        raise InputError(f"{packed.folder} was packed with another tokenizer than this model's; pack the data again")
+    for what, ours in (("tokenizer", format.tokenizer.fingerprint), ("format", format.fingerprint)):
+        if packed.stats[what] != ours:
+            name = "tokenizer" if what == "tokenizer" else "chat template"
+            raise InputError(f"{packed.folder} was packed with another {name} than this run's; pack the data again")
     return packed
 
 
