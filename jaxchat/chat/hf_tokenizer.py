@@ -57,9 +57,7 @@ class HuggingFaceTokenizer:
             raise InputError(f"{path} is not a readable tokenizer.json ({error}); download it again") from None
         config = read_config(path.parent)
         _add_declared_tokens(backend, config, path)
-        special_tokens = read_special_tokens(path.parent, config)
-        _follow_bos_and_eos_flags(backend, config, special_tokens)
-        return cls(backend, special_tokens, read_chat_templates(path.parent, config))
+        return cls(backend, read_special_tokens(path.parent, config), read_chat_templates(path.parent, config))
 
     @property
     def bos_id(self) -> int | None:
@@ -193,17 +191,6 @@ def _add_declared_tokens(backend: tokenizers.Tokenizer, config: Mapping[str, Any
                 f"{path.parent}/tokenizer_config.json gives {row['content']!r} the id {i}, tokenizer.json "
                 f"{backend.token_to_id(row['content'])}; the two files do not belong together"
             )
-
-
-def _follow_bos_and_eos_flags(
-    backend: tokenizers.Tokenizer, config: Mapping[str, Any], special: Mapping[str, str]
-) -> None:
-    """`add_bos_token` and `add_eos_token`, where tokenizer_config.json has them, overrule tokenizer.json, as in
-    transformers."""
-    if "add_bos_token" in config or "add_eos_token" in config:
-        bos = special.get("bos_token") if config.get("add_bos_token") else None
-        eos = special.get("eos_token") if config.get("add_eos_token") else None
-        frame_plain_text(backend, bos, eos)
 
 
 def frame_plain_text(backend: tokenizers.Tokenizer, bos: str | None, eos: str | None) -> None:

@@ -39,7 +39,9 @@ class SentencePieceModel:
     @staticmethod
     def parse(data: bytes, path: Path) -> SentencePieceModel:
         """Raises InputError when `data`, read from `path`, is no SentencePiece model."""
-        pieces, trainer, normalizer = [], {}, {}
+        pieces: list[Piece] = []
+        trainer: dict[int, Any] = {}
+        normalizer: dict[int, Any] = {}
         try:
             for number, value in _fields(data):
                 if number == 1:

@@ -160,7 +160,8 @@ class SentencePieceTokenizer:
 
     def save(self, folder: str | Path) -> None:
         """Writes tokenizer.model, which `load_tokenizer` reads, and its copy as a tokenizer.json, which transformers
-        reads; the copy's ids are the same, unless a text spells a byte piece such as `<0x0A>` out."""
+        reads. The copy's ids are the same but for two oddities of its model: of two equally likely cuts (a long run of
+        one character) it may take the other, and a byte piece spelled out in a text (`<0x0A>`) becomes that byte."""
         folder = Path(folder)
         with replacing(folder / "tokenizer.model", "wb") as file:
             file.write(self._model)

@@ -6,7 +6,7 @@ import io
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from jaxchat.chat.sentencepiece_tokenizer import SentencePieceTokenizer
 from jaxchat.chat.template import built_in_template
@@ -51,6 +51,8 @@ def train_sentencepiece(
     if model not in ("unigram", "bpe"):
         raise InputError(f"SentencePiece trains unigram or bpe models here, not {model!r}")
     written = io.BytesIO()
+    special: dict[str, Any] = {name.replace("_token", "_piece"): text for name, text in SPECIAL_TOKENS.items()}
+    special |= {name.replace("_token", "_id"): i for i, name in enumerate(SPECIAL_TOKENS)}
     with new_folder(out) as folder, Bar("reading text for the tokenizer", unit="lines") as bar:
         lines = _Lines(texts, bar, f"training a {model} vocabulary of {vocab_size:,}, which shows no progress")
         try:
@@ -71,8 +73,7 @@ def train_sentencepiece(
                 max_sentence_length=1 << 20,
                 num_threads=_THREADS,
                 minloglevel=2,
-                **{name.replace("_token", "_piece"): text for name, text in SPECIAL_TOKENS.items()},
-                **{name.replace("_token", "_id"): i for i, name in enumerate(SPECIAL_TOKENS)},
+                **special,
             )
         except (RuntimeError, OSError, ValueError) as error:
             raise InputError(_reason(str(error), vocab_size, bar.done)) from None
