@@ -10,7 +10,8 @@ out=runs/quickstart
 while (($#)); do
     case $1 in
         --out)
-            out=$(realpath -m "${2:?--out needs a folder}")
+            [[ -n ${2:-} ]] || { echo "--out needs a folder" >&2 && exit 2; }
+            [[ $2 == /* ]] && out=$2 || out=$PWD/$2
             shift 2
             ;;
         -h | --help)
