@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import optax
+import optax.contrib
 
 from jaxchat.errors import InputError
 from jaxchat.models.decoder import Params
@@ -34,8 +36,21 @@ class WSD:
 
 
 @dataclass(frozen=True)
+class Muon:
+    """Muon (Jordan et al. 2024) for the blocks' matrices: momentum, orthogonalised. Learns faster than AdamW from
+    scratch; a model that AdamW pretrained is better tuned with AdamW.
+
+    peak_lr: of these matrices, following the same schedule. iterations: of Newton-Schulz.
+    """
+
+    peak_lr: float = 0.02
+    momentum: float = 0.95
+    iterations: int = 5
+
+
+@dataclass(frozen=True)
 class OptimConfig:
-    """AdamW (Loshchilov & Hutter 2019).
+    """AdamW (Loshchilov & Hutter 2019), for all parameters or for those that `matrices` leaves to it.
 
     peak_lr: after warm-up. warmup: share of the steps spent rising to it. weight_decay: of matrices, never of norms.
     clip: largest global gradient norm; 0 leaves gradients as they are.
@@ -49,6 +64,7 @@ class OptimConfig:
     b1: float = 0.9
     b2: float = 0.95
     eps: float = 1e-8
+    matrices: Muon | None = None
 
 
 def learning_rate(config: OptimConfig, steps: int) -> optax.Schedule:
@@ -73,17 +89,55 @@ def learning_rate(config: OptimConfig, steps: int) -> optax.Schedule:
 
 
 def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
-    """Clipping, AdamW and the schedule over `steps` updates."""
+    """Clipping, AdamW or Muon, and the schedule over `steps` updates."""
     clip = optax.clip_by_global_norm(config.clip) if config.clip else optax.identity()
+    rate = learning_rate(config, steps)
     adamw = optax.adamw(
-        learning_rate(config, steps),
-        b1=config.b1,
-        b2=config.b2,
-        eps=config.eps,
-        weight_decay=config.weight_decay,
-        mask=decayed,
+        rate, b1=config.b1, b2=config.b2, eps=config.eps, weight_decay=config.weight_decay, mask=decayed
     )
-    return optax.chain(clip, adamw)
+    return optax.chain(clip, _with_muon(config, config.matrices, rate) if config.matrices else adamw)
+
+
+def _with_muon(config: OptimConfig, muon: Muon, rate: optax.Schedule) -> optax.GradientTransformation:
+    return _partitioned(
+        optax.contrib.muon(
+            lambda step: rate(step) * (muon.peak_lr / config.peak_lr),
+            ns_steps=muon.iterations,
+            beta=muon.momentum,
+            eps=config.eps,
+            # Optax multiplies it by the learning rate, which for Muon is many times AdamW's.
+            weight_decay=config.weight_decay * config.peak_lr / muon.peak_lr,
+            adam_b1=config.b1,
+            adam_b2=config.b2,
+            adam_learning_rate=rate,
+            muon_weight_dimension_numbers=_matrices,
+        )
+    )
+
+
+def _matrices(params: Params) -> Params:
+    """Which axes of a block's weight are inputs and outputs, the layer axis being neither; None: left to AdamW."""
+    from optax.contrib import MuonDimensionNumbers as Axes
+
+    inputs = {"o": (1, 2)}
+
+    def axes(path: tuple, weight: jax.Array) -> Axes | None:
+        if path[0].key != "layers" or path[-1].key == "scale":
+            return None
+        reduced = inputs.get(path[-1].key, (1,))
+        return Axes(reduced, tuple(range(1 + len(reduced), weight.ndim)))
+
+    return jax.tree.map_with_path(axes, params)
+
+
+def _partitioned(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Leaves the placing of intermediate arrays to the compiler: Optax's Newton-Schulz names no shardings."""
+
+    def update(grads: Params, state: Any, params: Params) -> tuple[Params, Any]:
+        shardings = jax.tree.map(lambda x: jax.typeof(x).sharding, (grads, state))
+        return jax.sharding.auto_axes(inner.update, out_sharding=shardings)(grads, state, params)
+
+    return optax.GradientTransformation(inner.init, update)
 
 
 def decayed(params: Params) -> Params:

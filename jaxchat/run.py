@@ -1,0 +1,316 @@
+"""A run: what a config file builds, and training from it to a folder that chats, evaluates and exports.
+
+A run's folder holds `config.json` (the resolved config and, under `resolved`, what it came to: steps, data,
+tokenizer), `model.json`, `tokenizer/`, `checkpoints/`, `metrics.jsonl`, `samples.jsonl`, `tensorboard/` and, at the
+end, `loss.png`. The same command goes on where the newest checkpoint stands.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import jax
+from jax.sharding import Mesh, NamedSharding
+
+import jaxchat
+from jaxchat.data.config import Corpus, DataConfig, Folder
+from jaxchat.errors import InputError
+from jaxchat.files import resolve
+from jaxchat.mesh import MeshConfig, make_mesh
+from jaxchat.models.config import DecoderConfig
+from jaxchat.models.decoder import Model, Params, Remat
+from jaxchat.progress import track
+from jaxchat.sharding import Rules
+from jaxchat.train.checks import check_batch, check_length, check_model, check_seq_len, check_vocabulary
+from jaxchat.train.folder import RunFolder
+from jaxchat.train.metrics import read_metrics
+from jaxchat.train.optim import OptimConfig
+from jaxchat.train.program import Program, build
+from jaxchat.train.record import Json, to_json
+from jaxchat.train.session import CheckpointConfig, HeldOut, Samples, Session, last_scores
+
+if TYPE_CHECKING:
+    from jaxchat.chat.template import ChatFormat
+    from jaxchat.chat.tokenizer import Tokenizer
+    from jaxchat.data.pipeline import Pipeline
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Weights to go on from."""
+
+    source: str
+    """A run's folder, a Hugging Face folder or hub name, a .gguf file, or package:NAME/FILE."""
+    config: DecoderConfig | None = None
+    """Their shape, for planning a run without them; the weights themselves have the last word."""
+
+
+@dataclass(frozen=True)
+class NewTokenizer:
+    """A SentencePiece tokenizer of the model's vocabulary size, trained on the run's own conversations, the held-out
+    ones left out."""
+
+    model: Literal["unigram", "bpe"] = "unigram"
+
+
+@dataclass(frozen=True)
+class Train:
+    """A training run. A config file defines `config() -> Train`; every field is a flag (`--optim.peak-lr 1e-4`)."""
+
+    model: DecoderConfig | Pretrained
+    """A shape to train from scratch, or weights to go on from."""
+    data: DataConfig = field(default_factory=DataConfig)
+    tokenizer: NewTokenizer | Path | None = None
+    """Files to load it from (or package:NAME/FILE), or one to train; None: the pretrained model's own."""
+    template: str | None = None
+    """A chat template that ships with jaxchat, by name, or a Jinja file; None: the tokenizer's own."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    held_out: HeldOut = field(default_factory=HeldOut)
+    samples: Samples = field(default_factory=Samples)
+    steps: int | None = None
+    """Updates to make; or give epochs."""
+    epochs: float | None = None
+    """Times to see every row; or give steps."""
+    accumulate: int = 1
+    """Micro-batches that a batch is cut into: memory falls, the update stays the same."""
+    seed: int = 0
+    """Of the order of the data and of fresh parameters."""
+    compute: Literal["float32", "bfloat16"] = "float32"
+    """Of activations, and of weights as they are used; parameters, gradients and optimizer state are float32."""
+    remat: Remat = "none"
+    """What the backward pass computes again instead of keeping: nothing, all but matrix products, everything."""
+    spike: float | None = 2.0
+    """A loss this much above the median of the steps before it stops the run; None: only one that is not a number."""
+    accept_changes: bool = False
+    """Go on with a run though the config has changed since it began."""
+
+
+# Fields that may change while a run goes on. They change what a step computes to rounding at most; but `steps` and
+# `epochs`: a run may be made longer, and its learning rate follows the longer schedule from there on. Of the data and
+# the tokenizer, what was read is compared, not where it lies.
+MAY_CHANGE = (
+    *("steps", "epochs", "accumulate", "remat", "mesh.*", "checkpoint.*", "held_out.*", "samples.*", "spike"),
+    *("accept_changes", "model.source", "tokenizer", "data.cache", "data.sources.*.path", "data.sources.*.paths*"),
+)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How a training run ended. exit_code: 0 when it is finished, 143 or 130 when SIGTERM or Ctrl-C had it stop."""
+
+    run: Path
+    step: int
+    steps: int
+    held_out: dict[str, float] | None
+    exit_code: int = 0
+
+    @property
+    def line(self) -> str:
+        score = f", held-out perplexity {self.held_out['perplexity']:.2f}" if self.held_out else ""
+        if self.step < self.steps:
+            return f"stopped and saved at step {self.step} of {self.steps} in {self.run}; the same command goes on"
+        return f"trained {self.steps} steps in {self.run}{score}"
+
+
+def length_by_flag(config: Train, flagged: Train) -> Train:
+    """`flagged` is `config` with flags; a length they give in one unit replaces the one that `config` has in the other."""
+    if flagged.steps is not None and flagged.epochs is not None:
+        if flagged.steps == config.steps:
+            return replace(flagged, steps=None)
+        if flagged.epochs == config.epochs:
+            return replace(flagged, epochs=None)
+    return flagged
+
+
+def program(config: Train, model: DecoderConfig, mesh: Mesh, steps: int) -> Program:
+    """The computation of a run of `steps`, of `model` on `mesh`, which is set (`jax.set_mesh`): what a plan compiles.
+
+    Raises InputError when model, batch and mesh do not go together. Allocates nothing.
+    """
+    data = config.data
+    handle = Model(model, dtype=config.compute, remat=config.remat)
+    check_model(model, dict(mesh.shape), handle.rules)
+    check_batch(data.batch, data.seq_len, config.accumulate, dict(mesh.shape), handle.rules)
+    check_seq_len(data.seq_len, model)
+    return build(handle, config.optim, mesh, (data.batch, data.seq_len), steps, config.accumulate)
+
+
+def train(config: Train, run: Path) -> Trained:
+    """Trains from `config` into the folder `run`, or goes on where its newest checkpoint stands.
+
+    SIGTERM or Ctrl-C saves and ends it early; see Trained. Raises InputError for input it cannot use, for a config that
+    differs from the one the run began with in a field that changes its result, and (DivergedError) for a loss that is
+    not a number or jumps; what is in the folder stays as it was then, the last good checkpoint included.
+    """
+    from jaxchat.hub.checkpoints import Checkpoints
+
+    check_length(config.steps, config.epochs)
+    mesh = make_mesh(config.mesh)
+    check_batch(config.data.batch, config.data.seq_len, config.accumulate, dict(mesh.shape), Rules())
+    folder = RunFolder(run)
+    folder.check(_json(config), MAY_CHANGE, accept=config.accept_changes)
+    checkpoints = Checkpoints(folder.checkpoints, config.checkpoint.keep)
+    with jax.set_mesh(mesh), closing(checkpoints):
+        restored = checkpoints.latest()
+        parts = _begin(config, mesh) if restored is None else _go_on(folder)
+        scratch = isinstance(config.model, DecoderConfig)
+        check_vocabulary(parts.tokenizer.vocab_size, parts.config, from_scratch=scratch)
+        pipeline = _pipeline(config, parts, mesh)
+        steps = config.steps or math.ceil((config.epochs or 0) * pipeline.steps_per_epoch)
+        made = program(config, parts.config, mesh, steps)
+        resolved = {
+            "steps": steps,
+            "parameters": parts.config.parameters,
+            "data": [_digest(one.stats) for one in pipeline.packed],
+            "rows": [one.rows for one in pipeline.packed],
+            "tokenizer": parts.tokenizer.fingerprint,
+            "jaxchat": jaxchat.__version__,
+            "jax": jax.__version__,
+        }
+        folder.begin(
+            _json(config),
+            resolved,
+            parts.config,
+            parts.tokenizer,
+            must_agree=("data", "tokenizer"),
+            accept=config.accept_changes,
+        )
+        if restored is None:
+            state = made.start(parts.params if parts.params is not None else _fresh(made.model, config.seed))
+        elif restored >= steps:
+            scores = last_scores(read_metrics(folder.metrics))
+            return Trained(run, restored, steps, scores[1] if scores else None)
+        else:
+            state = checkpoints.restore(restored, made.state)
+        session = Session(
+            folder=folder,
+            program=made,
+            pipeline=pipeline,
+            checkpoints=checkpoints,
+            mesh=mesh,
+            steps=steps,
+            checkpoint=config.checkpoint,
+            held_out=config.held_out,
+            samples=config.samples,
+            spike=config.spike,
+            answer=None,
+        )
+        ended = session.run(state, restored)
+        return Trained(run, ended.step, steps, ended.held_out, ended.exit_code)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What a run trains. params: of a pretrained model, on the mesh, when the run begins with them."""
+
+    config: DecoderConfig
+    tokenizer: Tokenizer
+    format: ChatFormat
+    params: Params | None = None
+
+
+def _begin(config: Train, mesh: Mesh) -> _Parts:
+    """The parts of a run that has no checkpoint yet, from its config."""
+    from jaxchat.chat.template import ChatFormat
+    from jaxchat.chat.tokenizer import load_tokenizer
+    from jaxchat.hub.open import open_model
+
+    if isinstance(config.model, Pretrained):
+        opened = open_model(config.model.source, mesh)
+        model, params, tokenizer = opened.config, opened.params, opened.tokenizer
+    else:
+        model, params, tokenizer = config.model, None, None
+    if isinstance(config.tokenizer, NewTokenizer):
+        if params is not None:
+            raise InputError("a pretrained model needs its own tokenizer; set --tokenizer None")
+        tokenizer = _train_tokenizer(config.tokenizer, model, config.data)
+    elif config.tokenizer is not None:
+        tokenizer = load_tokenizer(config.tokenizer)
+    elif tokenizer is None:
+        raise InputError("a model trained from scratch has no tokenizer of its own; set --tokenizer")
+    if config.template is not None:
+        tokenizer.chat_templates = {"default": _template(config.template)}
+    return _Parts(model, tokenizer, ChatFormat(tokenizer), params)
+
+
+def _go_on(folder: RunFolder) -> _Parts:
+    """The same parts as the run began with, the weights excepted: those are in its checkpoint."""
+    from jaxchat.chat.template import ChatFormat
+    from jaxchat.chat.tokenizer import load_tokenizer
+    from jaxchat.hub.open import open_config
+
+    tokenizer = load_tokenizer(folder.tokenizer)
+    return _Parts(open_config(str(folder.path)), tokenizer, ChatFormat(tokenizer))
+
+
+def _template(name: str) -> str:
+    from jaxchat.chat.template import built_in_template
+
+    path = Path(name)
+    return path.read_text(encoding="utf-8") if path.is_file() else built_in_template(name)
+
+
+def _train_tokenizer(kind: NewTokenizer, model: DecoderConfig, data: DataConfig) -> Tokenizer:
+    """Trained on what the packed rows are made from. The same data give the same tokenizer."""
+    from jaxchat.chat.train_sentencepiece import train_sentencepiece
+
+    with tempfile.TemporaryDirectory() as folder:
+        texts = track(_texts(data), label="training a tokenizer, texts", unit="texts")
+        return train_sentencepiece(texts, Path(folder) / "new", vocab_size=model.vocab_size, model=kind.model)
+
+
+def _texts(data: DataConfig) -> Iterator[str]:
+    """What is said in the conversations that are not held out."""
+    from jaxchat.chat.conversation import read_conversations, split_hash
+    from jaxchat.data.prepare import conversations, default_cache
+
+    for source in data.sources:
+        if isinstance(source, Corpus):
+            folder = conversations(source, data.cache or default_cache())
+        elif isinstance(source, Folder):
+            folder = resolve(source.path)
+        else:
+            raise InputError(f"{source.path} is packed, for a tokenizer of its own; set --tokenizer to that one")
+        for conversation in read_conversations(folder):
+            if split_hash(conversation) >= data.heldout:
+                yield from (message.content for message in conversation.messages if message.content)
+
+
+def _pipeline(config: Train, parts: _Parts, mesh: Mesh) -> Pipeline:
+    from jaxchat.data.pipeline import Pipeline, prepare, process_slice
+
+    packed = prepare(config.data, parts.format)
+    rows = NamedSharding(mesh, Rules().activation("batch", "sequence"))
+    index, count = process_slice(rows, config.data.batch, config.data.seq_len)
+    return Pipeline(
+        packed,
+        config.data.weights,
+        seed=config.seed,
+        batch=config.data.batch,
+        process_index=index,
+        process_count=count,
+    )
+
+
+def _fresh(model: Model, seed: int) -> Params:
+    return jax.jit(model.init)(jax.random.key(seed))
+
+
+def _json(config: Train) -> dict[str, Json]:
+    return cast(dict[str, Json], to_json(config))
+
+
+def _digest(packed: dict[str, Any]) -> str:
+    """A hash of what packed rows hold, wherever they lie."""
+    content = {name: packed[name] for name in ("key", "splits", "seq_len", "tokenizer")}
+    return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8).hexdigest()

@@ -1,0 +1,232 @@
+"""One command's worth of a run: from a state to the last one, writing down, scoring, sampling and saving on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+
+import jax
+import numpy as np
+
+from jaxchat.data.batch import Batch, place
+from jaxchat.data.pipeline import Pipeline
+from jaxchat.files import replacing
+from jaxchat.hub.checkpoints import Checkpoints
+from jaxchat.models.decoder import Params
+from jaxchat.progress import Bar
+from jaxchat.train.curve import draw_losses
+from jaxchat.train.folder import RunFolder
+from jaxchat.train.heldout import make_evaluator
+from jaxchat.train.loop import Loop, Occasion
+from jaxchat.train.metrics import MetricsLog, Record, read_metrics
+from jaxchat.train.peak import peak_flops
+from jaxchat.train.program import Program
+from jaxchat.train.state import TrainState
+from jaxchat.train.stop import StopRequest
+from jaxchat.train.watch import DivergedError, Watch
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """When the state is saved: every `every` steps and at the end. The newest `keep` stay, and the best held-out."""
+
+    every: int = 100
+    keep: int = 2
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """When held-out rows are scored: every `every` steps (None: never) and at the end, and `before` the first step."""
+
+    every: int | None = 100
+    before: bool = True
+
+
+@dataclass(frozen=True)
+class Samples:
+    """When the model answers `prompts`: every `every` steps (None: never) and at the end; greedily, up to `tokens`."""
+
+    prompts: tuple[str, ...] = ()
+    every: int | None = 100
+    tokens: int = 48
+
+
+@dataclass(frozen=True)
+class Ended:
+    """step: updates made in all. held_out: the last scores. exit_code: 0, or that of the signal that it stopped for."""
+
+    step: int
+    held_out: dict[str, float] | None
+    exit_code: int
+
+
+@dataclass
+class Session:
+    """Everything a run needs but its state. answer: the model's replies to `samples.prompts`, in order."""
+
+    folder: RunFolder
+    program: Program
+    pipeline: Pipeline
+    checkpoints: Checkpoints
+    mesh: jax.sharding.Mesh
+    steps: int
+    checkpoint: CheckpointConfig
+    held_out: HeldOut
+    samples: Samples
+    spike: float | None
+    answer: Callable[[Params], list[str]] | None
+
+    def run(self, state: TrainState, restored: int | None) -> Ended:
+        """Trains `state`, which `restored` updates have made (None: a run that begins), to the end or a stop.
+
+        Raises DivergedError at a step whose loss is not a number or jumps, and InputError when the disk is full.
+        """
+        first = jax.process_index() == 0
+        start = restored or 0
+        with MetricsLog(self.folder.path, restored=restored, writes=first) as log:
+            self._log = log
+            self._bar = Bar(
+                "training", self.steps, "steps", done=start, stream=None if first else open(os.devnull, "w")
+            )
+            self._watch = Watch(self.spike, (record["loss"] for record in log.kept if "loss" in record))
+            self._rates = np.asarray(self.program.learning_rate(np.arange(self.steps)))
+            self._evaluate = make_evaluator(self.program.model, self._held_out_batches)
+            self._scores = last_scores(log.kept)
+            self._keep_samples(restored)
+            if restored is None and self._scoring and self.held_out.before:
+                self._score(0, state)
+            with StopRequest(jax.process_count()) as stop:
+                loop = self._loop(state, start, stop)
+                with self._bar:
+                    state, step = loop.run(state, start, self.steps)
+                    self.checkpoints.wait()
+            if stop.signal is not None:
+                self._bar.write(f"{stop.signal.name}: saved at step {step}")
+        if first:
+            draw_losses(read_metrics(self.folder.metrics), self.folder.curve, title=str(self.folder.path))
+        return Ended(step, self._scores[1] if self._scores else None, stop.exit_code if step < self.steps else 0)
+
+    @property
+    def _scoring(self) -> bool:
+        return self.held_out.every is not None and self.pipeline.heldout_rows > 0
+
+    def _loop(self, state: TrainState, start: int, stop: StopRequest) -> Loop[TrainState]:
+        occasions = []
+        if self._scoring:
+            occasions.append(Occasion(self._score, self.held_out.every, last=True))
+        if self.answer is not None and self.samples.every is not None:
+            occasions.append(Occasion(self._sample, self.samples.every, last=True))
+        began = time.perf_counter()
+        with ThreadPoolExecutor(1) as reader:  # the first batch waits for TensorFlow to load, most of a compilation
+            batches = self._batches(start)
+            first = reader.submit(next, batches)
+            step = self.program.step.lower(state, self.program.batch).compile()
+            batches = chain([first.result()], batches)
+        self._bar.write(f"compiled the step and read the first batch in {time.perf_counter() - began:.1f} s")
+        return Loop(
+            train_step=step,
+            batches=batches,
+            observe=self._observe,
+            save=self._save,
+            save_every=self.checkpoint.every,
+            occasions=tuple(occasions),
+            stop_requested=stop.reached,
+            # Collectives of two steps at once can lock several devices that are really one CPU.
+            lookahead=self.mesh.size == 1 or self.mesh.devices.flat[0].platform != "cpu",
+        )
+
+    def _batches(self, start: int) -> Iterator[Batch]:
+        for batch in self.pipeline.stream(start):
+            yield place(batch, self.program.rows, self.pipeline.batch_size)
+
+    def _held_out_batches(self) -> Iterator[Batch]:
+        for batch in self.pipeline.heldout_batches():
+            yield place(batch, self.program.rows, self.pipeline.batch_size)
+
+    def _observe(self, step: int, metrics: dict[str, float], seconds: float) -> None:
+        problem = self._watch.check(metrics["loss"], metrics["grad_norm"])
+        if problem is not None:
+            raise DivergedError(f"step {step}: {problem}, on {self._rows(step)}; {self._way_back()}")
+        tokens = int(metrics["tokens"])
+        speed = tokens / seconds
+        record: Record = {
+            "step": step,
+            "loss": metrics["loss"],
+            "tokens": tokens,
+            "trained_tokens": metrics["weight"],
+            "tokens_per_second": speed,
+            "seconds": seconds,
+            "learning_rate": float(self._rates[step - 1]),
+            "grad_norm": metrics["grad_norm"],
+        }
+        shown = {"loss": metrics["loss"], "tokens/s": speed}
+        utilisation = self._utilisation(speed)
+        if utilisation is not None:
+            record["mfu"] = utilisation
+            shown["MFU"] = f"{utilisation:.1%}"
+        self._log.write(record)
+        self._bar.advance(1, **shown)
+
+    def _utilisation(self, tokens_per_second: float) -> float | None:
+        """Model FLOP utilisation: a causal row's mean context is half the row. None where the peak is not known."""
+        peak = peak_flops(self.mesh.devices.flat[0].device_kind)
+        if peak is None:
+            return None
+        flops = self.program.model.config.flops_per_token((self.pipeline.seq_len + 1) / 2)
+        return flops * tokens_per_second / (peak * self.mesh.size)
+
+    def _score(self, step: int, state: TrainState) -> None:
+        scores = self._evaluate(state.params)
+        self._scores = step, scores
+        self._log.write({"step": step, "eval": scores})
+        self._bar.write(f"step {step}: held-out loss {scores['loss']:.4f}, perplexity {scores['perplexity']:.2f}")
+
+    def _sample(self, step: int, state: TrainState) -> None:
+        assert self.answer is not None
+        replies = self.answer(state.params)
+        if jax.process_index() != 0:
+            return
+        with self.folder.samples.open("a", encoding="utf-8") as file:
+            for prompt, text in zip(self.samples.prompts, replies, strict=True):
+                file.write(json.dumps({"step": step, "prompt": prompt, "text": text}, ensure_ascii=False) + "\n")
+                self._bar.write(f"step {step}: {prompt!r} -> {text!r}")
+
+    def _keep_samples(self, restored: int | None) -> None:
+        """Drops the samples beyond the restored step: they will be drawn again."""
+        if jax.process_index() == 0 and self.folder.samples.exists():
+            kept = [] if restored is None else read_metrics(self.folder.samples, through=restored)
+            with replacing(self.folder.samples) as file:
+                file.writelines(json.dumps(sample, ensure_ascii=False) + "\n" for sample in kept)
+
+    def _save(self, step: int, state: TrainState) -> None:
+        self._log.sync()
+        scores = self._scores[1] if self._scores and self._scores[0] == step else None
+        self.checkpoints.save(step, state, scores)
+
+    def _rows(self, step: int) -> str:
+        """`rows 12, 40 of chitchat-256-9f...`: what the batch of this step held."""
+        rows = self.pipeline.rows(step - 1)
+        named = []
+        for dataset in np.unique(rows[:, 0]):
+            of = rows[rows[:, 0] == dataset, 1]
+            shown = ", ".join(map(str, of[:16])) + (", ..." if len(of) > 16 else "")
+            named.append(f"rows {shown} of {self.pipeline.packed[dataset].folder}")
+        return " and ".join(named)
+
+    def _way_back(self) -> str:
+        self.checkpoints.wait()
+        steps = self.checkpoints.steps()
+        if not steps:
+            return "nothing was saved yet; lower --optim.peak-lr or look at these rows"
+        place = f"{self.folder.path}@{steps[-1]}"
+        return f"the checkpoint {place} is intact; begin another run from it with a lower --optim.peak-lr"
+
+
+def last_scores(records: list[Record]) -> tuple[int, dict[str, float]] | None:
+    """The step and the scores of the last held-out line."""
+    return next(((record["step"], record["eval"]) for record in reversed(records) if "eval" in record), None)

@@ -1,0 +1,348 @@
+"""Runs from config to folder: started, killed, gone on with, refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from jaxchat.data.config import DataConfig, Folder
+from jaxchat.errors import InputError
+from jaxchat.mesh import MeshConfig
+from jaxchat.models.presets import tiny
+from jaxchat.run import NewTokenizer, Pretrained, Train, train
+from jaxchat.testing import small_conversations
+from jaxchat.train.metrics import read_metrics
+from jaxchat.train.optim import OptimConfig
+from jaxchat.train.session import CheckpointConfig, HeldOut
+from jaxchat.train.watch import DivergedError
+
+CACHING = (
+    "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs",
+    "jax_persistent_cache_min_entry_size_bytes",
+)
+SECONDS = ("seconds", "tokens_per_second")  # what may differ between two runs of the same command
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Every run here compiles the same few programs; those in processes of their own compile them anew."""
+    before = {name: getattr(jax.config, name) for name in CACHING}
+    for name, value in zip(CACHING, (str(tmp_path_factory.mktemp("compiled")), 0.0, 0)):
+        jax.config.update(name, value)
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Train:
+    """A run of seconds, on conversations of its own."""
+    folder = tmp_path_factory.mktemp("data")
+    with open(folder / "conversations.jsonl", "w", encoding="utf-8") as file:
+        for conversation in small_conversations(300):
+            file.write(json.dumps(conversation.to_json()) + "\n")
+    return Train(
+        model=replace(tiny(), vocab_size=288),
+        data=DataConfig(sources=(Folder(folder),), batch=8, seq_len=64, heldout=0.1, cache=folder / "cache"),
+        tokenizer=NewTokenizer(),
+        optim=OptimConfig(peak_lr=1e-2),
+        checkpoint=CheckpointConfig(every=4),
+        held_out=HeldOut(every=8),
+        steps=16,
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(config: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run, never stopped."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    assert train(config, run).exit_code == 0
+    return run
+
+
+def _lines(run: Path) -> list[dict]:
+    """metrics.jsonl without what is measured in seconds."""
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [{name: value for name, value in json.loads(line).items() if name not in SECONDS} for line in lines]
+
+
+def _files(run: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(run)): path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
+
+
+def test_a_run_writes_what_programs_read(whole: Path):
+    steps = [line for line in _lines(whole) if "loss" in line]
+    assert [line["step"] for line in steps] == list(range(1, 17))
+    assert steps[-1]["loss"] < steps[0]["loss"] - 1
+    for line in read_metrics(whole / "metrics.jsonl"):
+        wanted = {"eval"} if "eval" in line else {"loss", "tokens", "tokens_per_second", "learning_rate", "grad_norm"}
+        assert wanted <= line.keys()
+    assert [line["step"] for line in _lines(whole) if "eval" in line] == [0, 8, 16]
+    assert json.loads((whole / "config.json").read_text())["resolved"]["steps"] == 16
+    assert (whole / "loss.png").stat().st_size > 1000
+    assert {path.name for path in (whole / "checkpoints").iterdir()} >= {"12", "16"}
+
+
+def test_a_run_opens_as_a_model(whole: Path, config: Train):
+    from jaxchat.hub.open import open_model
+
+    opened = open_model(str(whole))
+    assert opened.config == config.model
+    assert opened.step == 16
+    assert opened.format is not None
+
+
+def test_a_finished_run_is_left_as_it_is(whole: Path, config: Train):
+    before = _files(whole)
+    again = train(config, whole)
+    assert (again.step, again.exit_code) == (16, 0)
+    assert again.held_out == _lines(whole)[-1]["eval"]
+    changed = {name for name, content in _files(whole).items() if before.get(name) != content}
+    assert changed == set()
+
+
+def _stop_at(monkeypatch: pytest.MonkeyPatch, step: int, how: Callable[[], None]) -> None:
+    from jaxchat.train.session import Session
+
+    observe = Session._observe
+
+    def then_stop(self: Session, number: int, metrics: dict[str, float], seconds: float) -> None:
+        if number == step:
+            how()
+        observe(self, number, metrics, seconds)
+
+    monkeypatch.setattr(Session, "_observe", then_stop)
+
+
+def _fall_over() -> None:
+    raise RuntimeError("the power is gone")
+
+
+@pytest.mark.parametrize("step", [2, 11])
+def test_an_interrupted_run_ends_as_one_never_stopped(
+    step: int, config: Train, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+        _stop_at(patch, step, _fall_over)
+        train(config, run)
+    assert len(_lines(run)) < len(_lines(whole))
+    assert train(config, run).step == 16
+    assert _lines(run) == _lines(whole)
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(
+    config: Train, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        _stop_at(patch, 6, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        stopped = train(config, run)
+    assert stopped.exit_code == 143
+    assert 6 <= stopped.step < 16
+    assert (run / "checkpoints" / str(stopped.step)).is_dir()
+    assert train(config, run).exit_code == 0
+    assert _lines(run) == _lines(whole)
+
+
+def test_a_spoilt_loss_stops_the_run_and_keeps_the_checkpoint_before_it(
+    config: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from jaxchat.train.session import Session
+
+    observe = Session._observe
+
+    def spoil(self: Session, number: int, metrics: dict[str, float], seconds: float) -> None:
+        observe(self, number, {**metrics, "loss": float("nan")} if number == 7 else metrics, seconds)
+
+    monkeypatch.setattr(Session, "_observe", spoil)
+    with pytest.raises(DivergedError, match=r"step 7: the loss is nan, on rows \d+, .* checkpoint .*@4 is intact"):
+        train(config, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["4"]
+    assert max(line["step"] for line in _lines(tmp_path / "run")) == 6
+
+
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        ({"optim": OptimConfig(peak_lr=1e-3)}, r"began with optim.peak_lr 0.01 and now it is 0.001; set it back"),
+        ({"seed": 1}, "began with seed 0 and now it is 1"),
+        ({"model": replace(tiny(), vocab_size=288, layers=3)}, "began with model.layers 2 and now it is 3"),
+    ],
+)
+def test_a_changed_config_is_refused(change: dict, sentence: str, whole: Path, config: Train):
+    before = _files(whole)
+    with pytest.raises(InputError, match=sentence):
+        train(replace(config, **change), whole)
+    assert _files(whole) == before
+
+
+def test_changed_data_are_refused(whole: Path, config: Train, tmp_path: Path):
+    source = config.data.sources[0]
+    assert isinstance(source, Folder)
+    lines = (source.path / "conversations.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "conversations.jsonl").write_text("".join(lines[:-10]))
+    fewer = replace(config, data=replace(config.data, sources=(Folder(tmp_path),)))
+    with pytest.raises(InputError, match=r"began with data.0 "):
+        train(fewer, whole)
+
+
+def test_a_longer_run_on_another_mesh_goes_on(whole: Path, config: Train, tmp_path: Path):
+    import shutil
+
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    longer = replace(config, steps=20, mesh=MeshConfig(data=2, fsdp=2), accumulate=2)
+    assert train(longer, run).step == 20
+    assert _lines(run)[: len(_lines(whole))] == _lines(whole)
+    assert [line["step"] for line in _lines(run) if "loss" in line] == list(range(1, 21))
+
+
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        ({"steps": None}, "the run has no length"),
+        (
+            {"data": {"batch": 63}, "mesh": MeshConfig(data=8)},
+            "batch 63 does not divide over data=8; set --data.batch 64",
+        ),
+        ({"mesh": MeshConfig(data=16)}, r"needs 16 devices and 8 are here"),
+        ({"mesh": MeshConfig(tensor=4)}, "kv_heads 2 does not divide over tensor=4; set --mesh.tensor to 2"),
+        ({"data": {"seq_len": 512}}, r"rows of 512 tokens are longer than the model's context of 256"),
+        ({"tokenizer": None}, "set --tokenizer"),
+        ({"tokenizer": Path("nowhere")}, "nowhere: no such tokenizer"),
+        ({"tokenizer": None, "model": Pretrained("nowhere.gguf")}, "there is no nowhere.gguf"),
+        ({"template": "chatmk"}, "no chat template 'chatmk'"),
+    ],
+)
+def test_what_cannot_run_is_refused_before_anything_is_written(
+    change: dict, sentence: str, config: Train, tmp_path: Path
+):
+    changed = dict(change)
+    if "data" in changed:
+        changed["data"] = replace(config.data, **changed["data"])
+    with pytest.raises(InputError, match=sentence):
+        train(replace(config, **changed), tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_a_tokenizer_larger_than_the_model_is_refused(whole: Path, config: Train, tmp_path: Path):
+    small = replace(config, model=replace(tiny(), vocab_size=256), tokenizer=whole / "tokenizer")
+    with pytest.raises(InputError, match=r"vocabulary of 288 exceeds the model's of 256; set --model.vocab-size 288"):
+        train(small, tmp_path / "run")
+
+
+def test_a_folder_with_other_things_is_not_touched(config: Train, tmp_path: Path):
+    (tmp_path / "thesis.txt").write_text("important")
+    with pytest.raises(InputError, match="is not empty and holds no run"):
+        train(config, tmp_path)
+    assert _files(tmp_path) == {"thesis.txt": b"important"}
+
+
+def test_a_full_disk_stops_the_run_and_keeps_the_checkpoint_before_it(
+    config: Train, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    import shutil
+
+    run, usage = tmp_path / "run", shutil.disk_usage
+
+    def full_after_one_checkpoint(path: Path):
+        return usage(path)._replace(free=1000 if (run / "checkpoints" / "4").exists() else 1 << 40)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", full_after_one_checkpoint)
+        with pytest.raises(InputError, match=r"no space left to save the checkpoint of step 8 .* step 4 is intact"):
+            train(config, run)
+    assert train(config, run).step == 16
+    assert _lines(run) == _lines(whole)
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before_it(
+    config: Train, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    import shutil
+
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    largest = max((run / "checkpoints" / "16").rglob("*"), key=lambda path: path.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[:-100])
+    assert train(config, run).step == 16
+    assert "going back to step 12" in capsys.readouterr().err
+    assert _lines(run) == _lines(whole)
+
+
+COMMAND = """
+import sys
+from pathlib import Path
+from jaxchat.config_file import load_config
+from jaxchat.run import Train, train
+sys.exit(train(load_config(sys.argv[1], Train), Path(sys.argv[2])).exit_code)
+"""
+
+
+def _command(config: Train, place: Path, run: Path) -> list[str]:
+    """The command of a run of `config`, which is written to a config file in `place`."""
+    file = place / "config.py"
+    source, cache = config.data.sources[0], config.data.cache
+    assert isinstance(source, Folder)
+    file.write_text(
+        "from dataclasses import replace\nfrom pathlib import Path\n"
+        "from jaxchat.data.config import DataConfig, Folder\nfrom jaxchat.models.presets import tiny\n"
+        "from jaxchat.run import NewTokenizer, Train\n"
+        "from jaxchat.train.optim import OptimConfig\nfrom jaxchat.train.session import CheckpointConfig, HeldOut\n\n"
+        "def config():\n"
+        f"    data = DataConfig((Folder(Path({str(source.path)!r})),), 8, 64, 0.1, cache=Path({str(cache)!r}))\n"
+        "    return Train(replace(tiny(), vocab_size=288), data, NewTokenizer(), optim=OptimConfig(peak_lr=1e-2),\n"
+        f"        checkpoint=CheckpointConfig({config.checkpoint.every}), held_out=HeldOut({config.held_out.every}),\n"
+        f"        steps={config.steps})\n"
+    )
+    return [sys.executable, "-c", COMMAND, str(file), str(run)]
+
+
+def _kill_at_random_moments(command: list[str], run: Path, moments: list[float], steps: int) -> int:
+    """Runs `command` once for each moment (a share of the whole run) and kills it there; then lets it end."""
+    kills = 0
+    for moment in moments:
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        while process.poll() is None:
+            done = [line["step"] for line in read_metrics(run / "metrics.jsonl")]
+            if done and done[-1] >= moment * steps:
+                time.sleep(random.Random(moment).uniform(0, 0.05))
+                process.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.005)
+        kills += process.wait() == -signal.SIGKILL
+    assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0
+    return kills
+
+
+def test_a_killed_process_goes_on_to_the_same_losses(config: Train, whole: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    assert _kill_at_random_moments(_command(config, tmp_path, run), run, [0.6], steps=16) == 1
+    assert _lines(run) == _lines(whole)
+
+
+@pytest.mark.slow
+def test_forty_steps_killed_again_and_again_have_the_losses_of_forty_never_killed(config: Train, tmp_path: Path):
+    forty = replace(config, steps=40, checkpoint=CheckpointConfig(every=3), held_out=HeldOut(every=7))
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert train(forty, whole).exit_code == 0
+    moments = sorted(random.Random(time.time_ns()).uniform(0.05, 0.9) for _ in range(7))
+    kills = _kill_at_random_moments(_command(forty, tmp_path, run), run, moments, steps=40)
+    assert kills >= 5, f"only {kills} of {moments} came in time"
+    assert _lines(run) == _lines(whole)
