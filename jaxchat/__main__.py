@@ -222,9 +222,10 @@ class Train(Verb):
     def run(self) -> Made:
         from jaxchat.config_file import load_config
         from jaxchat.data.config import Folder, Packed
-        from jaxchat.run import Train, train
+        from jaxchat.run import Train, length_by_flag, train
 
-        config = getattr(self, "train", None) or load_config(self.config, Train)
+        config = load_config(self.config, Train)
+        config = length_by_flag(config, getattr(self, "train", config))
         if self.sources:
             folders = [resolve(source) for source in self.sources]
             sources = tuple(Packed(path) if (path / "rows").is_dir() else Folder(path) for path in folders)

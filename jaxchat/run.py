@@ -123,7 +123,7 @@ class Trained:
 
 
 def length_by_flag(config: Train, flagged: Train) -> Train:
-    """`flagged` is `config` with flags; a length they give in one unit replaces the one that `config` has in the other."""
+    """`flagged`, which is `config` with flags: a length they give in one unit replaces that of `config` in the other."""
     if flagged.steps is not None and flagged.epochs is not None:
         if flagged.steps == config.steps:
             return replace(flagged, steps=None)
