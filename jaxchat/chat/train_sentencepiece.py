@@ -32,6 +32,7 @@ def train_sentencepiece(
     template: str | None = None,
     character_coverage: float = 0.9995,
     max_sentences: int = 2_000_000,
+    phrases: bool = False,
 ) -> SentencePieceTokenizer:
     """Trains on `texts`, saves a tokenizer folder at `out` (which must be free) and returns the tokenizer.
 
@@ -41,6 +42,8 @@ def train_sentencepiece(
 
     `vocab_size` counts everything: 4 special tokens, `chat_tokens`, the new line, 256 bytes and the learned pieces.
     `template`: the chat template saved with it; ChatML if None. `max_sentences`: lines drawn at random from more.
+    `phrases`: pieces may span words (Liu et al. 2025, SuperBPE), which on talk that repeats itself reads a quarter more
+    text a token; training is slower, so draw fewer lines.
     Raises InputError for no text, or a vocabulary larger or smaller than the text can fill.
     """
     import sentencepiece
@@ -71,6 +74,8 @@ def train_sentencepiece(
                 input_sentence_size=max_sentences,
                 shuffle_input_sentence=True,
                 max_sentence_length=1 << 20,
+                split_by_whitespace=not phrases,
+                max_sentencepiece_length=32 if phrases else 16,
                 num_threads=_THREADS,
                 minloglevel=2,
                 **special,
