@@ -66,7 +66,7 @@ class DataConfig:
         if not 0 <= self.heldout < 1:
             raise InputError(f"data.heldout is {self.heldout}; it is a share, at least 0 and below 1")
         weights = [source.weight for source in self.sources]
-        if any(weights) and not all(weight is not None and weight > 0 for weight in weights):
+        if any(weight is not None for weight in weights) and not all(weight and weight > 0 for weight in weights):
             raise InputError(f"the sources' weights are {weights}; give all of them one above 0, or none")
 
     @property

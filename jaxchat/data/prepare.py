@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -17,7 +18,7 @@ from jaxchat.corpora import make_reader
 from jaxchat.corpora.importing import import_corpus
 from jaxchat.data import packing
 from jaxchat.data.config import Corpus, DataConfig, Folder, Packed
-from jaxchat.data.dataset import PackedRows, pack
+from jaxchat.data.dataset import PackedRows, pack, summary
 from jaxchat.errors import InputError
 from jaxchat.files import resolve
 
@@ -32,7 +33,8 @@ def default_cache() -> Path:
 def prepare(config: DataConfig, format: ChatFormat, cache_dir: Path | None = None) -> list[PackedRows]:
     """The rows of each of the config's sources: found in the cache, or imported and packed into it now.
 
-    Processes of one machine that ask for the same rows at once make them once. `cache_dir` overrules the config's.
+    What is packed is summed up on standard error. Processes of one machine that ask for the same rows at once make them
+    once. `cache_dir` overrules the config's.
     Raises InputError for a source that cannot be read, and for packed rows of another tokenizer, template or length.
     """
     cache = resolve(cache_dir or config.cache or default_cache())
@@ -42,13 +44,14 @@ def prepare(config: DataConfig, format: ChatFormat, cache_dir: Path | None = Non
 def conversations(source: Corpus, cache: Path) -> Path:
     """The folder of conversations of a corpus: imported into the cache unless it is there."""
     reader = make_reader(source.format, dict(source.options))
-    files = reader.files([resolve(path) for path in source.paths])
+    paths = [resolve(path) for path in source.paths]
+    files = reader.files(paths)
     key = {"reader": source.format, "version": reader.version, "options": asdict(reader)}
     content = fingerprint((file.path for file in files), [file.name for file in files])
     folder = cache / "conversations" / f"{source.format}-{_digest({**key, 'content': content})}"
     with _one_at_a_time(folder):
         if not folder.exists():
-            import_corpus(source.format, [file.path for file in files], folder, reader)
+            import_corpus(source.format, paths, folder, reader)
     return folder
 
 
@@ -83,7 +86,7 @@ def _packed(source: Corpus | Folder | Packed, config: DataConfig, format: ChatFo
     out = cache / "packed" / f"{name}-{config.seq_len}-{_digest(key)}"
     with _one_at_a_time(out):
         if not out.exists():
-            pack(
+            stats = pack(
                 [folder],
                 format,
                 out,
@@ -93,6 +96,7 @@ def _packed(source: Corpus | Folder | Packed, config: DataConfig, format: ChatFo
                 long=config.long,
                 key=key,
             )
+            print(*summary(stats), sep="\n", file=sys.stderr)
     return PackedRows(out)
 
 

@@ -8,6 +8,7 @@ number of workers.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import subprocess
@@ -108,14 +109,17 @@ def _parallel(
             worker.kill()
             worker.wait()
             for pipe in (worker.stdin, worker.stdout):
-                if pipe:
-                    pipe.close()
+                with contextlib.suppress(BrokenPipeError):  # what a dead worker was not given
+                    pipe and pipe.close()
 
 
 def _send(worker: subprocess.Popen[bytes], chunk: list[Conversation]) -> list[Conversation]:
     assert worker.stdin is not None
-    pickle.dump(chunk, worker.stdin)
-    worker.stdin.flush()
+    try:
+        pickle.dump(chunk, worker.stdin)
+        worker.stdin.flush()
+    except BrokenPipeError:
+        raise _died(worker) from None
     return chunk
 
 
@@ -124,7 +128,11 @@ def _receive(worker: subprocess.Popen[bytes]) -> list[Any]:
     try:
         return pickle.load(worker.stdout)
     except EOFError:
-        raise RuntimeError(f"a rendering worker ended with status {worker.wait()}; it says why above") from None
+        raise _died(worker) from None
+
+
+def _died(worker: subprocess.Popen[bytes]) -> RuntimeError:
+    return RuntimeError(f"a rendering worker ended with status {worker.wait()}; it says why above")
 
 
 def work() -> None:
