@@ -54,14 +54,13 @@ class Chatterbot(Reader):
     def _file(self, source: Source, ledger: Ledger) -> Iterator[Found | Rejected]:
         text = whole(source, ledger)
         content, reason = (None, "not UTF-8") if isinstance(text, bytes) else _yaml(text)
-        entries = content.get("conversations") if isinstance(content, dict) else None
-        if not isinstance(entries, list):
+        if not isinstance(content, dict) or not isinstance(content.get("conversations"), list):
             ledger.read(source.name, 1)
             row = text.decode(errors="surrogateescape") if isinstance(text, bytes) else text
             yield Rejected(source.name, 1, reason or "no list of `conversations`", row)
             return
         meta = {"categories": content["categories"]} if content.get("categories") else {}
-        for position, entry in enumerate(entries, 1):
+        for position, entry in enumerate(content["conversations"], 1):
             ledger.read(source.name, position)
             if reason := _unusable(entry):
                 yield Rejected(source.name, position, reason, entry)

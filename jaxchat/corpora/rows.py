@@ -96,13 +96,18 @@ def json_lines(source: Source, ledger: Ledger) -> Iterator[Row | Rejected]:
     """JSON lines: one value a line."""
     for row in lines(source, ledger):
         if isinstance(row, Row):
-            try:
-                value = _DECODER.decode(row.value)
-                half = _half_character(row.value, value)
-                row = row.reject(half) if half else Row(row.file, row.position, value)
-            except (ValueError, RecursionError) as error:
-                row = row.reject(_not_json(error))
-        yield row
+            yield _decoded(row)
+        else:
+            yield row
+
+
+def _decoded(row: Row) -> Row | Rejected:
+    try:
+        value = _DECODER.decode(row.value)
+    except (ValueError, RecursionError) as error:
+        return row.reject(_not_json(error))
+    half = _half_character(row.value, value)
+    return row.reject(half) if half else Row(row.file, row.position, value)
 
 
 def json_elements(source: Source, ledger: Ledger) -> Iterator[Row | Rejected]:

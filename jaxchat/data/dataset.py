@@ -71,7 +71,7 @@ def pack(
             Bar("packing", sum(sizes.values()), "conversations") as bar,
             open(folder / "rejected.jsonl", "w", encoding="utf-8", newline="\n") as rejected,
         ):
-            splits = {}
+            splits: dict[str, Iterable[dict[str, np.ndarray]]] = {}
             sides: list[tuple[Split, Iterator[Conversation]]] = [
                 ("heldout", _read([folder / "heldout"])),
                 ("train", kept),

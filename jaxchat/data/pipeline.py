@@ -123,7 +123,9 @@ class Pipeline:
         mine = self._mine(batch)
         for first in range(0, len(at), batch):
             local = np.array(at[first : first + batch][mine], np.int64).reshape(-1, 2)
-            yield Batch.of_rows(self._read(*local.T, split="heldout")).padded(mine.stop - mine.start, self.pad_id)
+            yield Batch.of_rows(self._read(local[:, 0], local[:, 1], "heldout")).padded(
+                mine.stop - mine.start, self.pad_id
+            )
 
     def _mine(self, batch: int) -> slice:
         part = batch // self.process_count
