@@ -4,7 +4,9 @@ it loads no TensorFlow for array_record files."""
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -54,6 +56,12 @@ def write(splits: Mapping[str, Rows], seq_len: int, folder: Path) -> None:
     tfds.disable_progress_bar()
     with contextlib.redirect_stdout(io.StringIO()):  # it announces a download, and there is none
         builder = PackedChat(splits, seq_len, data_dir=work, file_format="array_record")
-        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+        try:
+            builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+        except RuntimeError as error:  # all that array_record's writer says of a full disk is its text
+            for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                if os.strerror(code) in str(error):
+                    raise OSError(code, os.strerror(code), str(folder)) from error
+            raise
     Path(builder.data_dir).rename(folder)
     shutil.rmtree(work)

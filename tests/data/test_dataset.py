@@ -214,3 +214,18 @@ def test_chitchat_fills_rows_of_1024(tmp_path: Path, smollm2_gguf, folder):
     stats = pack([folder(part)], ChatFormat(load_tokenizer(smollm2_gguf)), tmp_path / "out", seq_len=1024)
     of = stats["splits"]["train"]
     assert of["fill"] > 0.97 and of["conversations_rejected"] == 0 and of["tokens_cut"] == 0
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path, chat, folder):
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    source = folder(small_conversations(300))
+    # A limit on a file's size is refused like a full disk, and asks for no rights to set.
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, hard))
+    try:
+        with pytest.raises(InputError, match="no space left"):
+            pack([source], chat, tmp_path / "out", seq_len=512)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".*"))
