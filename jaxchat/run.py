@@ -27,7 +27,6 @@ from jaxchat.files import resolve
 from jaxchat.mesh import MeshConfig, make_mesh
 from jaxchat.models.config import DecoderConfig
 from jaxchat.models.decoder import Model, Params, Remat
-from jaxchat.progress import track
 from jaxchat.sharding import Rules
 from jaxchat.train.checks import check_batch, check_length, check_model, check_seq_len, check_vocabulary
 from jaxchat.train.folder import RunFolder
@@ -123,7 +122,7 @@ class Trained:
 
 
 def length_by_flag(config: Train, flagged: Train) -> Train:
-    """`flagged`, which is `config` with flags: a length they give in one unit replaces that of `config` in the other."""
+    """`flagged`, which is `config` with flags; a length they give in one unit replaces `config`'s in the other."""
     if flagged.steps is not None and flagged.epochs is not None:
         if flagged.steps == config.steps:
             return replace(flagged, steps=None)
@@ -265,8 +264,7 @@ def _train_tokenizer(kind: NewTokenizer, model: DecoderConfig, data: DataConfig)
     from jaxchat.chat.train_sentencepiece import train_sentencepiece
 
     with tempfile.TemporaryDirectory() as folder:
-        texts = track(_texts(data), label="training a tokenizer, texts", unit="texts")
-        return train_sentencepiece(texts, Path(folder) / "new", vocab_size=model.vocab_size, model=kind.model)
+        return train_sentencepiece(_texts(data), Path(folder) / "new", vocab_size=model.vocab_size, model=kind.model)
 
 
 def _texts(data: DataConfig) -> Iterator[str]:
