@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, ge
 
 import tyro
 import tyro.constructors
-from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 import jaxchat
 from jaxchat.errors import InputError
@@ -91,8 +91,8 @@ class DataImport(Verb):
         format = next((word for word in argv if word in READERS), None)
         if format is None:
             return _documented(cls, f"Formats: {', '.join(sorted(READERS))}.")
-        reader = reader_class(format)
-        return _with_field(cls, "reader", OmitArgPrefixes[reader], reader())
+        reader: Any = reader_class(format)
+        return _with_field(cls, "reader", Annotated[reader, arg(name="")], reader())
 
     def run(self) -> Made:
         from jaxchat.corpora import make_reader
