@@ -168,7 +168,8 @@ class Checkpoints:
     def _loss(self, step: int) -> float | None:
         try:
             metrics = json.loads((self.folder / str(step) / METRICS / METRICS).read_text())
-            return float(metrics["loss"])
+            loss = float(metrics["loss"])
+            return loss if math.isfinite(loss) else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

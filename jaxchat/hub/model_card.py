@@ -32,6 +32,9 @@ _RECIPE = (
     ("compute", "compute"),
     ("seed", "seed"),
 )
+# What packing counted of each source.
+_COUNTS = (("conversations", "conversations"), ("rows", "rows"), ("tokens", "tokens"), ("trained on", "targets"))
+_SPLITS = {"train": "trained on", "heldout": "held out"}
 
 
 def card(opened: Opened, name: str, run: Path | None, verification: Json, weight_bytes: int) -> str:
@@ -118,12 +121,16 @@ def _model(opened: Opened, verification: Json, weight_bytes: int) -> str:
 
 def _data(config: Json) -> str:
     sources = _at(config, "data.sources") or []
+    packed = _at(config, "resolved.packed") or []
     if not sources:
         return ""
-    names = "\n".join(f"- {_source(source)}" for source in sources)
-    counts = _flat(_at(config, "resolved.data") or {})
-    table = "\n\n" + _table((key, value) for key, value in counts if _countable(value)) if counts else ""
-    return f"## Data\n\n{names}{table}"
+    head = "| source | split | " + " | ".join(label for label, _ in _COUNTS) + " |\n|---|---|" + "---:|" * len(_COUNTS)
+    rows = []
+    for source, splits in zip(sources, [*packed, *({} for _ in sources)]):
+        for split, counts in (splits or {"all": {}}).items():
+            figures = (_figure(counts.get(name)) for _, name in _COUNTS)
+            rows.append(f"| {_source(source)} | {_SPLITS.get(split, split)} | {' | '.join(figures)} |")
+    return "\n".join(["## Data", "", head, *rows])
 
 
 def _source(source: Any) -> str:
@@ -133,7 +140,7 @@ def _source(source: Any) -> str:
     name = source.get("format") or Path(str(source.get("path", "?"))).name
     options = ", ".join(f"{key} {value}" for key, value in source.get("options") or ())
     weight = f", weight {source['weight']}" if source.get("weight") else ""
-    return f"{source.get('type', 'data')} `{name}`" + (f" ({options})" if options else "") + weight
+    return f"`{name}`" + (f" ({options})" if options else "") + weight
 
 
 def _recipe(config: Json) -> str:
@@ -164,10 +171,10 @@ def _measurements(records: list[Json]) -> str:
 
 
 def _proof(verification: Json) -> str:
+    differ, tokens = verification["max_logit_difference"], verification["tokens_compared"]
     text = (
         f"Read back after it was written, this folder's logits differ from those of {verification['compared_with']} by "
-        f"at most {verification['max_logit_difference']:.3g} in float32, over {verification['tokens_compared']:,} tokens "
-        "(`verification.json`)."
+        f"at most {differ:.3g} in float32, over {tokens:,} tokens (`verification.json`)."
     )
     if verification["dtype"] != "float32":
         text += (
@@ -233,10 +240,6 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         return
     for key, inner in items:
         yield from _flat(inner, f"{prefix} {key}".strip())
-
-
-def _countable(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _table(rows: Iterable[tuple[str, Any]]) -> str:

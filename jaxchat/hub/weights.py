@@ -131,13 +131,11 @@ def gather(array: jax.Array | np.ndarray, index: tuple[slice | int, ...]) -> np.
 
 
 def _check_copy(source: Source, name: str, original: str) -> None:
-    shapes = source.shapes()
-    same = shapes[name] == shapes[original] and all(
-        np.array_equal(
-            source.read(name, (slice(row, row + ROWS), *(slice(None) for _ in shapes[name][1:]))),
-            source.read(original, (slice(row, row + ROWS), *(slice(None) for _ in shapes[name][1:]))),
-        )
-        for row in range(0, shapes[name][0], ROWS)
+    shape, other = source.shapes()[name], source.shapes()[original]
+    rest = tuple(slice(0, size) for size in shape[1:])
+    pieces = [(slice(row, min(row + ROWS, shape[0])), *rest) for row in range(0, shape[0], ROWS)]
+    same = shape == other and all(
+        np.array_equal(source.read(name, piece), source.read(original, piece)) for piece in pieces
     )
     if not same:
         raise InputError(

@@ -39,14 +39,26 @@ MODEL = Model(presets.tiny())
 ADAM = optax.adamw(1e-3)
 
 
-@jax.jit
-def fresh(seed: int = 0) -> State:
-    params = MODEL.init(jax.random.key(seed))
-    return State(jnp.int32(seed), params, ADAM.init(params))
-
-
 def abstract() -> State:
-    return jax.eval_shape(fresh, 0)
+    """Shapes and shardings as training has them, on the current mesh."""
+
+    def start(key: jax.Array) -> State:
+        params = MODEL.init(key)
+        return State(jnp.int32(0), params, ADAM.init(params))
+
+    return jax.eval_shape(start, jax.random.key(0))
+
+
+def fresh(seed: int = 0) -> State:
+    """A state of random numbers, laid out so."""
+    rng, mesh = np.random.default_rng(seed), jax.sharding.get_mesh()
+
+    def leaf(shape: jax.ShapeDtypeStruct) -> jax.Array:
+        values = (rng.standard_normal(shape.shape) * 9).astype(shape.dtype)
+        spec = shape.sharding.spec if isinstance(shape.sharding, NamedSharding) else PartitionSpec()
+        return jax.device_put(values, NamedSharding(mesh, spec))
+
+    return jax.tree.map(leaf, abstract())
 
 
 def equal(a: Any, b: Any) -> bool:
@@ -275,34 +287,23 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(
     checkpoints.close()
 
 
-def _mounted(folder: Path, size: str) -> bool:
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True)
-    return mounted.returncode == 0
-
-
 def test_a_disk_that_fills_up_while_saving_keeps_the_one_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, small_disk: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    folder = tmp_path / "small"
-    if not _mounted(folder, "20m"):
-        pytest.skip("mounting a small disk needs root")
-    try:
-        state = State(jnp.int32(1), {"w": jnp.ones((3_000_000,))}, ())
-        checkpoints = Checkpoints(folder)
-        usage = shutil.disk_usage(tmp_path)
-        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)  # it fills up only later
-        checkpoints.save(1, state, wait=True)
-        with pytest.raises(InputError, match=r"no space left.*step 2.*step 1 is intact"):
-            checkpoints.save(2, state)
-            checkpoints.wait()
-        assert [path.name for path in folder.iterdir()] == ["1"]
-        assert checkpoints.latest() == 1
-        assert equal(checkpoints.restore(1, jax.eval_shape(lambda: state)), state)
-        assert "Traceback" not in capfd.readouterr().err
-        checkpoints.close()
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
+    folder = small_disk("20m")
+    state = State(jnp.int32(1), {"w": jnp.ones((3_000_000,))}, ())
+    checkpoints = Checkpoints(folder)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)  # it fills up only later
+    checkpoints.save(1, state, wait=True)
+    with pytest.raises(InputError, match=r"no space left.*step 2.*step 1 is intact"):
+        checkpoints.save(2, state)
+        checkpoints.wait()
+    assert [path.name for path in folder.iterdir()] == ["1"]
+    assert checkpoints.latest() == 1
+    assert equal(checkpoints.restore(1, jax.eval_shape(lambda: state)), state)
+    assert "Traceback" not in capfd.readouterr().err
+    checkpoints.close()
 
 
 def test_where_sharding_is_given_no_mesh_is_needed(tmp_path: Path) -> None:
