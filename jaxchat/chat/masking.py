@@ -134,7 +134,17 @@ class Mask:
         before = self._first(i)
         if before is not None and self.text.startswith(before.text):
             return len(before.text)
-        return self._ends.get(i - 1, 0)
+        end = self._end_of_turn(i - 1)
+        return end + len(self.text[end:]) - len(self.text[end:].lstrip()) if end else 0
+
+    def _end_of_turn(self, i: int) -> int:
+        """Where the assistant's message i ends, trained on or not; 0 if that is not certain."""
+        if i not in self._ends and self.messages[i].role == "assistant":
+            try:
+                self._ends[i] = self._end(i, self._start(i))
+            except ChatFormatError:
+                pass
+        return self._ends.get(i, 0)
 
     def _first(self, count: int, add_generation_prompt: bool = False) -> Rendering | None:
         """The first `count` messages, rendered alone; None where the template refuses that."""

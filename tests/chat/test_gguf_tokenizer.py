@@ -64,6 +64,16 @@ def test_a_file_cut_anywhere_in_its_header_is_refused(tmp_path: Path) -> None:
         read_gguf_metadata(tmp_path / "new.gguf")
 
 
+def test_smollm2_is_read_whole(smollm2: HuggingFaceTokenizer) -> None:
+    # Written down from the run of the next test: digits stand alone, the bytes of 你 and 好 are five tokens.
+    ids = [1, 4093, 198, 19556, 216, 665, 216, 33, 34, 35, 216, 18645, 250, 48392, 138, 1326, 982, 1116, 198]
+    text = "<|im_start|>user\nHello  there 123 你好 don't\n\n\n"
+    assert smollm2.encode(text) == ids and smollm2.decode(ids) == text
+    assert (smollm2.bos_id, smollm2.eos_id, smollm2.vocab_size) == (1, 2, 49152)
+    assert "<|im_start|>" in (smollm2.chat_template or "")
+
+
+@pytest.mark.slow
 def test_smollm2_has_the_ids_that_transformers_gives_it(
     smollm2: HuggingFaceTokenizer, smollm2_gguf: Path, texts: list[str]
 ) -> None:
@@ -75,8 +85,6 @@ def test_smollm2_has_the_ids_that_transformers_gives_it(
     theirs.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, cut])
     for text in [*texts[:30], *texts[-10:], "<|im_start|>user\n 1234 <|im_end|>\n\n\n  x"]:
         assert smollm2.encode(text) == theirs.encode(text, add_special_tokens=False)
-    assert (smollm2.bos_id, smollm2.eos_id, smollm2.vocab_size) == (1, 2, 49152)
-    assert "<|im_start|>" in (smollm2.chat_template or "")
 
 
 def byte_level(pre: str, **more: Any) -> dict[str, Any]:
