@@ -66,8 +66,8 @@ def test_a_file_cut_anywhere_in_its_header_is_refused(tmp_path: Path) -> None:
 
 def test_smollm2_is_read_whole(smollm2: HuggingFaceTokenizer) -> None:
     # Written down from the run of the next test: digits stand alone, the bytes of 你 and 好 are five tokens.
-    ids = [1, 4093, 198, 19556, 216, 665, 216, 33, 34, 35, 216, 18645, 250, 48392, 138, 1326, 982, 1116, 198]
-    text = "<|im_start|>user\nHello  there 123 你好 don't\n\n\n"
+    ids = [1, 4093, 198, 19556, 216, 665, 216, 33, 34, 35, 216, 18645, 250, 48392, 138, 1326, 982, 1116, 198, 15236]
+    text = "<|im_start|>user\nHello  there 123 你好 don't\n\n\nfoo"
     assert smollm2.encode(text) == ids and smollm2.decode(ids) == text
     assert (smollm2.bos_id, smollm2.eos_id, smollm2.vocab_size) == (1, 2, 49152)
     assert "<|im_start|>" in (smollm2.chat_template or "")
