@@ -136,12 +136,15 @@ def program(config: Train, model: DecoderConfig, mesh: Mesh, steps: int) -> Prog
 
     Raises InputError when model, batch and mesh do not go together. Allocates nothing.
     """
-    data = config.data
+    _check_shape(config, model, mesh)
     handle = Model(model, dtype=config.compute, remat=config.remat)
-    check_model(model, dict(mesh.shape), handle.rules)
-    check_batch(data.batch, data.seq_len, config.accumulate, dict(mesh.shape), handle.rules)
-    check_seq_len(data.seq_len, model)
-    return build(handle, config.optim, mesh, (data.batch, data.seq_len), steps, config.accumulate)
+    return build(handle, config.optim, mesh, (config.data.batch, config.data.seq_len), steps, config.accumulate)
+
+
+def _check_shape(config: Train, model: DecoderConfig, mesh: Mesh) -> None:
+    check_model(model, dict(mesh.shape), Rules())
+    check_batch(config.data.batch, config.data.seq_len, config.accumulate, dict(mesh.shape), Rules())
+    check_seq_len(config.data.seq_len, model)
 
 
 def train(config: Train, run: Path) -> Trained:
@@ -171,7 +174,7 @@ def train(config: Train, run: Path) -> Trained:
             "steps": steps,
             "parameters": parts.config.parameters,
             "data": [_digest(one.stats) for one in pipeline.packed],
-            "rows": [one.rows for one in pipeline.packed],
+            "packed": [one.stats["splits"] for one in pipeline.packed],
             "tokenizer": parts.tokenizer.fingerprint,
             "jaxchat": jaxchat.__version__,
             "jax": jax.__version__,
@@ -222,15 +225,17 @@ def _begin(config: Train, mesh: Mesh) -> _Parts:
     """The parts of a run that has no checkpoint yet, from its config."""
     from jaxchat.chat.template import ChatFormat
     from jaxchat.chat.tokenizer import load_tokenizer
-    from jaxchat.hub.open import open_model
+    from jaxchat.hub.open import open_config, open_model
 
-    if isinstance(config.model, Pretrained):
-        opened = open_model(config.model.source, mesh)
-        model, params, tokenizer = opened.config, opened.params, opened.tokenizer
-    else:
-        model, params, tokenizer = config.model, None, None
+    pretrained = config.model if isinstance(config.model, Pretrained) else None
+    model = open_config(pretrained.source) if pretrained else cast(DecoderConfig, config.model)
+    _check_shape(config, model, mesh)  # before anything is read for minutes
+    params, tokenizer = None, None
+    if pretrained:
+        opened = open_model(pretrained.source, mesh)
+        params, tokenizer = opened.params, opened.tokenizer
     if isinstance(config.tokenizer, NewTokenizer):
-        if params is not None:
+        if pretrained:
             raise InputError("a pretrained model needs its own tokenizer; set --tokenizer None")
         tokenizer = _train_tokenizer(config.tokenizer, model, config.data)
     elif config.tokenizer is not None:
