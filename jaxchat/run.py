@@ -170,7 +170,7 @@ def train(config: Train, run: Path) -> Trained:
         pipeline = _pipeline(config, parts, mesh)
         steps = config.steps or math.ceil((config.epochs or 0) * pipeline.steps_per_epoch)
         made = program(config, parts.config, mesh, steps)
-        resolved = {
+        resolved: dict[str, Json] = {
             "steps": steps,
             "parameters": parts.config.parameters,
             "data": [_digest(one.stats) for one in pipeline.packed],
@@ -243,7 +243,7 @@ def _begin(config: Train, mesh: Mesh) -> _Parts:
     elif tokenizer is None:
         raise InputError("a model trained from scratch has no tokenizer of its own; set --tokenizer")
     if config.template is not None:
-        tokenizer.chat_templates = {"default": _template(config.template)}
+        tokenizer.chat_templates = {"default": _template(config.template)}  # type: ignore[misc]  # and saved with it
     return _Parts(model, tokenizer, ChatFormat(tokenizer), params)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +49,7 @@ class RunFolder:
                 f"{self._config} cannot be read ({type(error).__name__}: {error}); name another folder with --run"
             ) from None
 
-    def check(self, config: Mapping[str, Json], may_change: tuple[str, ...], *, accept: bool) -> None:
+    def check(self, config: dict[str, Json], may_change: tuple[str, ...], *, accept: bool) -> None:
         """Raises InputError unless this is a folder to begin a run in, or holds a run of the same config.
 
         may_change: shell patterns of the fields that need not be the same; `accept` lets all others change too.

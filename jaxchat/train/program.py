@@ -16,7 +16,7 @@ from jaxchat.models.decoder import Model, Params
 from jaxchat.train import state as train_state
 from jaxchat.train.optim import OptimConfig, learning_rate, make_optimizer
 from jaxchat.train.state import TrainState
-from jaxchat.train.step import Step, make_step
+from jaxchat.train.step import make_step
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Program:
     step, from 0."""
 
     model: Model
-    step: Step
+    step: jax.stages.Wrapped
     state: TrainState
     batch: Batch
     start: Callable[[Params], TrainState]

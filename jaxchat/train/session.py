@@ -164,7 +164,7 @@ class Session:
             "learning_rate": float(self._rates[step - 1]),
             "grad_norm": metrics["grad_norm"],
         }
-        shown = {"loss": metrics["loss"], "tokens/s": speed}
+        shown: Record = {"loss": metrics["loss"], "tokens/s": speed}
         utilisation = self._utilisation(speed)
         if utilisation is not None:
             record["mfu"] = utilisation

@@ -30,7 +30,7 @@ class StepMetrics:
 Step = Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]
 
 
-def make_step(model: Model, optimizer: optax.GradientTransformation, accumulate: int = 1) -> Step:
+def make_step(model: Model, optimizer: optax.GradientTransformation, accumulate: int = 1) -> jax.stages.Wrapped:
     """The update of one step, jitted, its state donated.
 
     accumulate: micro-batches that the batch's rows are cut into, one after the other. Memory falls with it; the update
