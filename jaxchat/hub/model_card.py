@@ -70,7 +70,7 @@ def _header(opened: Opened, base: str | None) -> str:
 
 
 def _title(opened: Opened, name: str, base: str | None, run: Path | None) -> str:
-    size = f"{opened.config.parameters / 1e6:,.1f} million parameters"
+    size = f"{_rough(opened.config.parameters)} parameters"
     if run is None:
         text = f"A language model of {size}, converted from `{opened.place.short}` by jaxchat."
     elif base:
@@ -114,7 +114,7 @@ def _model(opened: Opened, verification: Json, weight_bytes: int) -> str:
             ("hidden units", f"{c.hidden:,}"),
             ("vocabulary", f"{c.vocab_size:,}"),
             ("context", f"{c.context_length:,} tokens"),
-            ("weights", f"{verification['dtype']}, {weight_bytes / 1e6:,.0f} MB"),
+            ("weights", f"{verification['dtype']}, {_rough(weight_bytes)} bytes"),
         ]
     )
 
@@ -145,7 +145,8 @@ def _source(source: Any) -> str:
 
 def _recipe(config: Json) -> str:
     rows = [(label, _at(config, path)) for label, path in _RECIPE]
-    rows += [(f"optimizer: {key}", value) for key, value in _flat(_at(config, "optim") or {})]
+    optim = {key: value for key, value in (_at(config, "optim") or {}).items() if key != "type"}
+    rows += [(f"optimizer: {key.removesuffix(' type')}", value) for key, value in _flat(optim)]
     rows = [(label, value) for label, value in rows if value is not None]
     return "## Recipe\n\n" + _table(rows) if rows else ""
 
@@ -246,13 +247,21 @@ def _table(rows: Iterable[tuple[str, Any]]) -> str:
     return "\n".join(["| | |", "|---|---|", *(f"| {label} | {_figure(value)} |" for label, value in rows)])
 
 
+def _rough(count: int) -> str:
+    """`134.5 million`."""
+    for size, name in ((10**9, "billion"), (10**6, "million"), (10**3, "thousand")):
+        if count >= size:
+            return f"{count / size:,.1f} {name}"
+    return str(count)
+
+
 def _figure(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return "" if value is None else str(value).lower()
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:,.4g}"
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     if isinstance(value, list):
         return ", ".join(map(_figure, value))
     return str(value).replace("|", "\\|").replace("\n", " ")
