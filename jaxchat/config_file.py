@@ -60,16 +60,18 @@ def _reason(error: Exception) -> str:
         return f"{error.msg}: {(error.text or '').strip()}"
     match = re.match(r"(?:.*\.)?(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
     if isinstance(error, TypeError) and match:
-        near = difflib.get_close_matches(match[2], _fields(match[1]), n=1)
-        hint = f"; did you mean {near[0]}?" if near else f"; it has {', '.join(_fields(match[1]))}"
+        fields = _fields(match[1], error)
+        near = difflib.get_close_matches(match[2], fields, n=1)
+        hint = f"; did you mean {near[0]}?" if near else f"; it has {', '.join(fields)}"
         return f"{match[1]} has no field {match[2]}{hint}"
     return f"{type(error).__name__}: {error}"
 
 
-def _fields(name: str) -> list[str]:
-    """The fields of the dataclass called `name` in whichever module has been loaded for the config."""
-    for module in list(sys.modules.values()):
-        kind = getattr(module, name, None)
+def _fields(name: str, error: Exception) -> list[str]:
+    """The fields of the dataclass called `name`, as the code that failed knows it, or else any module."""
+    failed = [frame.f_globals for frame, _ in traceback.walk_tb(error.__traceback__)]
+    for names in [*reversed(failed), *(vars(module) for module in list(sys.modules.values()))]:
+        kind = names.get(name)
         if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             return [field.name for field in dataclasses.fields(kind) if field.init]
     return []

@@ -117,6 +117,67 @@ def test_a_terminal_of_any_width_and_colour_gets_the_same_sentence(
     assert os.environ["COLUMNS"] == "40"
 
 
+CONFIG = """
+from dataclasses import replace
+from jaxchat.data.config import Corpus, DataConfig
+from jaxchat.models.presets import tiny
+from jaxchat.run import NewTokenizer, Train
+
+def config():
+    model = replace(tiny(), vocab_size=512)
+    return Train(model=model, tokenizer=NewTokenizer(), data=DataConfig(batch=8, seq_len=64), steps=2)
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A config's file, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    Path("tiny_run.py").write_text(CONFIG)
+    return "tiny_run.py"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("--optim.peek-lr 1e-3", "there is no --optim.peek-lr; did you mean --optim.peak-lr?"),
+        ("--model.layrs 3", "there is no --model.layrs; did you mean --model.layers?"),
+        ("--layers 3", "there is no --layers; did you mean --model.layers?"),
+        ("--steps many", "--steps takes INT or None, not many"),
+        ("--compute float16", "--compute is one of float32, bfloat16, not float16; did you mean bfloat16?"),
+        ("--data.batch 63 --mesh.data 8", "batch 63 does not divide"),
+        ("--model.heads 3", "model.heads 3 is not a multiple of model.kv_heads"),
+        ("--mesh.data 1000", "needs 1000 devices"),
+        ("--tokenizer nowhere", "nowhere: no such tokenizer"),
+        ("--sources nowhere", "nowhere: no such file or folder"),
+    ],
+)
+def test_a_field_that_cannot_be_is_refused_before_anything_is_written(
+    arguments: str, sentence: str, config: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("JAXCHAT_CACHE", "cache")
+    assert sentence in refusal(capsys, "train", config, *arguments.split())
+    assert not Path("runs").exists()
+
+
+def test_the_fields_of_a_config_are_its_flags(config: str, capsys: pytest.CaptureFixture[str]):
+    """The names that scripts rely on."""
+    with pytest.raises(SystemExit) as exit:
+        main(["train", config, "--help"])
+    assert not exit.value.code
+    shown = capsys.readouterr().out
+    flags = "steps epochs seed accumulate data.batch data.seq-len optim.peak-lr mesh.data mesh.fsdp mesh.tensor"
+    for flag in f"{flags} checkpoint.every model.layers model.width model.vocab-size run sources".split():
+        assert re.search(rf"^ +--{re.escape(flag)} ", shown, re.MULTILINE), flag
+
+
+def test_a_config_that_cannot_be_run_is_refused(config: str, capsys: pytest.CaptureFixture[str]):
+    Path(config).write_text(CONFIG.replace("steps=2", "stepz=2"))
+    sentence = refusal(capsys, "train", config)
+    assert sentence == "jaxchat: tiny_run.py, line 9: Train has no field stepz; did you mean steps?"
+    assert "nowhere.py: no such config file" in refusal(capsys, "train", "nowhere.py")
+
+
 def test_what_was_made_is_the_last_line(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     out = tmp_path / "out"
     assert main(["data", "import", "messages", str(corpus), "--out", str(out)]) == 0
