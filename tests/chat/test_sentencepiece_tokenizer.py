@@ -43,6 +43,17 @@ def test_training_twice_gives_the_same_file_even_where_lines_are_drawn(texts: li
     assert models[0] == models[1]
 
 
+def test_pieces_may_span_words_and_are_read_alike_by_transformers(texts: list[str], tmp_path: Path) -> None:
+    said = [f"Is there anything else I can do for you, number {i}?" for i in range(300)]
+    tokenizer = train_sentencepiece([*said, *texts[:20]], tmp_path / "out", vocab_size=700, phrases=True)
+    assert any(" " in piece.text.replace("▁", " ").strip() for piece in tokenizer.spec.pieces)
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    for text in [*said[:20], "<|im_start|>user\nIs there anything  else?<|im_end|>\n"]:
+        assert theirs.encode(text) == tokenizer.encode(text)
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
 @pytest.mark.parametrize(
     "words, size, kind, reason",
     [

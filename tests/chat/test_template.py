@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jaxchat.chat.conversation import Conversation, Message, ToolCall
 from jaxchat.chat.hf_tokenizer import HuggingFaceTokenizer
@@ -179,6 +181,43 @@ def test_the_first_token_is_never_trained_on() -> None:
     marked = "{% for m in messages %}{% generation %}{{ m.content }}<|im_end|>{% endgeneration %}{% endfor %}"
     example = ChatFormat(ByteTokenizer(), marked).example(chat_of(("assistant", "ab")))
     assert example.weights.tolist() == [0, 1, 1]
+
+
+PARTS = ["a", "B", "7", " ", "\n", "\t", "é", "你", "<|im_end|>", "</s>", "assistant"]
+WORDS = st.lists(st.sampled_from(PARTS), max_size=6).map("".join)
+TURNS = st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=4)
+
+
+@settings(deadline=None, max_examples=60)
+@given(turns=TURNS, system=st.none() | WORDS, asked=st.booleans(), weights=st.lists(st.sampled_from([0.0, 0.5, 1.0])))
+@pytest.mark.parametrize("name", ["chatml", "llama3", "qwen2_5", "qwen3", "gemma", "mistral"])
+def test_whatever_is_said_the_trained_tokens_follow_their_prompts(
+    name: str, turns: list[tuple[str, str]], system: str | None, asked: bool, weights: list[float]
+) -> None:
+    """One token a byte, so that no token is the reason of a refusal."""
+    tokens = {"bos_token": "<s>", "eos_token": "</s>", "date_string": "26 Jul 2024"}
+    chat = ChatFormat(ByteTokenizer(), built_in_template(name), tokens)
+    messages = [Message("system", system)] if system is not None else []
+    for i, (question, answer) in enumerate(turns):
+        weight = weights[i] if i < len(weights) else 1.0
+        messages += [Message("user", question), Message("assistant", answer, train=weight)]
+    messages += [Message("user", "?")] if asked else []
+    conversation = Conversation("c", tuple(messages))
+    try:
+        example = chat.example(conversation)
+    except ChatFormatError as error:
+        # Qwen 3 alone, and only where somebody writes what closes a turn.
+        assert name == "qwen3" and "its end is not certain" in str(error)
+        assert "<|im_end|>" in (messages[error.turn or 0].content or "")
+        return
+    assert example.ids.tolist() == chat.tokenizer.encode(chat.text(conversation.messages))
+    replies = [message for message in messages if message.role == "assistant" and message.train]
+    found = trained(chat, example)
+    assert len(found) == len(replies)
+    for text, message in zip(found, replies, strict=True):
+        trims = name in ("llama3", "gemma", "mistral")
+        assert message.content is not None and (message.content.strip() if trims else message.content) in text
+    check_prompts(chat, conversation)
 
 
 # Tools
