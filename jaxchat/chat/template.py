@@ -29,7 +29,8 @@ wrote; who serves strangers must look at what they type.
 
 Not seen: a tokenizer that reads a header otherwise at a text's end than before a reply, though no token reaches over
 the header's end (GPT-2's pattern makes two new lines one token at the end, and two before a word). The mask stays
-exact; `prompt` then takes the tokens that stand before a reply that begins with a letter.
+exact; `prompt` then takes the tokens that stand before a reply that begins with a letter, which are not those that
+transformers gives to the prompt alone. Of the templates here that is Llama 3's on a GPT-2-like vocabulary.
 """
 
 from __future__ import annotations
