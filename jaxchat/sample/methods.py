@@ -20,7 +20,7 @@ class Sampling:
     """What one request asks for.
 
     temperature: 0 is greedy. top_k: the so many likeliest (0: all). top_p: the likeliest that together reach this
-    probability (Holtzman et al. 2020). min_p: those at least this share as likely as the likeliest (Nguyen et al. 2024).
+    probability (Holtzman et al. 2020). min_p: those at least this share as likely as the top one (Nguyen et al. 2024).
     repetition_penalty: of tokens seen before, prompt included (Keskar et al. 2019). max_tokens: at most. seed: the same
     seed and prompt give the same text, whatever else is generated beside it. stop: texts that end the answer and are
     not part of it. ignore_eos: goes on to max_tokens.

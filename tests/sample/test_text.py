@@ -1,0 +1,52 @@
+"""Text appears in whole characters, and never a piece of a stop string that is then taken back."""
+
+from __future__ import annotations
+
+import pytest
+
+from jaxchat.sample.methods import Sampling
+from jaxchat.sample.text import Writer
+from jaxchat.testing import ByteTokenizer
+
+
+def write(
+    text: str, *, stop: tuple[str, ...] = (), chunk: int = 1, max_tokens: int = 100, ends: frozenset[int] = frozenset()
+):
+    heard: list[str] = []
+    writer = Writer(ByteTokenizer(), Sampling(stop=stop, max_tokens=max_tokens), ends, heard.append)
+    ids = ByteTokenizer().encode(text)
+    for at in range(0, len(ids), chunk):
+        writer.write(ids[at : at + chunk], [-1.0] * len(ids[at : at + chunk]))
+    return writer, heard
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 7, 50])
+def test_a_stop_string_ends_and_is_left_out_wherever_it_is_cut(chunk):
+    writer, heard = write("one two STOP three", stop=("STOP",), chunk=chunk)
+    text, token_ids, logprobs, reason = writer.close()
+    assert text == "".join(heard) == "one two "
+    assert reason == "stop"
+    assert ByteTokenizer().decode(token_ids) == "one two STOP"
+    assert len(logprobs) == len(token_ids)
+
+
+def test_the_first_of_several_stop_strings_counts():
+    assert write("a b c d", stop=("d", "b"), chunk=50)[0].close()[0] == "a "
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 5])
+def test_characters_of_several_tokens_are_heard_whole(chunk):
+    writer, heard = write("né 你好 🙂 ok", chunk=chunk, max_tokens=len("né 你好 🙂 ok".encode()))
+    assert "".join(heard) == "né 你好 🙂 ok" == writer.close()[0]
+    assert not any("\N{REPLACEMENT CHARACTER}" in part for part in heard)
+
+
+def test_what_began_like_a_stop_string_is_heard_once_it_is_none():
+    heard = write("so STOr it", stop=("STOP",), max_tokens=10)[1]
+    assert "".join(heard) == "so STOr it"
+    assert "ST" not in heard
+
+
+def test_length_and_end_tokens():
+    assert write("abcdef", max_tokens=3)[0].close() == ("abc", (97, 98, 99), (-1.0,) * 3, "length")
+    assert write("abcdef", ends=frozenset([100]))[0].close() == ("abc", (97, 98, 99, 100), (-1.0,) * 4, "stop")
