@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -149,7 +149,7 @@ def _chunk_nll(
     return jnp.log(norm_C) + top_C - at_target_C, exp_Cv, norm_C, hit_Cv
 
 
-def _chunks(chunk: int, x_BTD: jax.Array, *rows: jax.Array) -> tuple[jax.Array, ...]:
+def _chunks(chunk: int, x_BTD: jax.Array, *rows: jax.Array) -> Any:
     """One device's tokens as equal chunks of at most `chunk`, padded at the end with zeros (weight 0)."""
     count = x_BTD.shape[0] * x_BTD.shape[1]
     number = math.ceil(count / chunk)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxchat.errors import InputError
 
@@ -68,15 +67,15 @@ class Methods:
 
 
 def methods(rows: Sequence[Sampling]) -> Methods:
-    """One Sampling a row, as arrays on the host."""
+    """One Sampling a row, as arrays."""
     return Methods(
-        np.array([s.temperature for s in rows], np.float32),
-        np.array([s.top_k for s in rows], np.int32),
-        np.array([s.top_p for s in rows], np.float32),
-        np.array([s.min_p for s in rows], np.float32),
-        np.array([s.repetition_penalty for s in rows], np.float32),
-        np.array([s.seed for s in rows], np.uint32),
-        np.array([s.ignore_eos for s in rows], bool),
+        jnp.array([s.temperature for s in rows], jnp.float32),
+        jnp.array([s.top_k for s in rows], jnp.int32),
+        jnp.array([s.top_p for s in rows], jnp.float32),
+        jnp.array([s.min_p for s in rows], jnp.float32),
+        jnp.array([s.repetition_penalty for s in rows], jnp.float32),
+        jnp.array([s.seed for s in rows], jnp.uint32),
+        jnp.array([s.ignore_eos for s in rows], bool),
     )
 
 
