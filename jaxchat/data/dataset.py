@@ -9,6 +9,7 @@ how, and what was left out).
 from __future__ import annotations
 
 import json
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -28,6 +29,10 @@ from jaxchat.progress import Bar
 
 if TYPE_CHECKING:
     from jaxchat.chat.template import ChatFormat
+
+# Held while a dataset is opened and first read: TensorFlow Datasets imports much of itself only then, and two threads
+# that do so at once can wait for each other's import locks for ever.
+_OPENING = threading.Lock()
 
 Split = Literal["train", "heldout"]
 TrainOn = Literal["assistant", "all"]
@@ -160,11 +165,14 @@ class PackedRows:
     def read(self, split: Split, rows: Sequence[int]) -> dict[str, np.ndarray]:
         """`tokens`, `segments`, `positions` int32[B, T] and `weights` float32[B, T] of these rows of a split."""
         try:
-            if split not in self._sources:
-                import tensorflow_datasets as tfds
+            with _OPENING:
+                if split not in self._sources:
+                    import tensorflow_datasets as tfds
 
-                builder = tfds.builder_from_directory(str(self.folder / "rows"))
-                self._sources[split] = builder.as_data_source(split)
+                    builder = tfds.builder_from_directory(str(self.folder / "rows"))
+                    source = builder.as_data_source(split)
+                    source.__getitems__([0])
+                    self._sources[split] = source
             records = self._sources[split].__getitems__([int(row) for row in rows])
             return {name: np.stack([record[name] for record in records]) for name in ARRAYS}
         except Exception as error:
