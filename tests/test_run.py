@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -92,7 +93,9 @@ def test_a_run_writes_what_programs_read(whole: Path):
         wanted = {"eval"} if "eval" in line else {"loss", "tokens", "tokens_per_second", "learning_rate", "grad_norm"}
         assert wanted <= line.keys()
     assert [line["step"] for line in _lines(whole) if "eval" in line] == [0, 8, 16]
-    assert json.loads((whole / "config.json").read_text())["resolved"]["steps"] == 16
+    resolved = json.loads((whole / "config.json").read_text())["resolved"]
+    assert resolved["steps"] == 16
+    assert resolved["packed"][0]["heldout"]["rows"] > 0
     assert (whole / "loss.png").stat().st_size > 1000
     assert {path.name for path in (whole / "checkpoints").iterdir()} >= {"12", "16"}
 
@@ -346,3 +349,37 @@ def test_forty_steps_killed_again_and_again_have_the_losses_of_forty_never_kille
     kills = _kill_at_random_moments(_command(forty, tmp_path, run), run, moments, steps=40)
     assert kills >= 5, f"only {kills} of {moments} came in time"
     assert _lines(run) == _lines(whole)
+
+
+TWO_PROCESSES = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+import jax
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize(f"127.0.0.1:{sys.argv[3]}", 2, int(sys.argv[4]))
+from jaxchat.config_file import load_config
+from jaxchat.mesh import MeshConfig
+from jaxchat.run import Train, train
+train(replace(load_config(sys.argv[1], Train), mesh=MeshConfig(data=2, fsdp=2)), Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(config: Train, whole: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    file = _command(config, tmp_path, run)[3]
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", TWO_PROCESSES, file, str(run), port, str(i)], env=environment)
+        for i in range(2)
+    ]
+    assert [process.wait() for process in processes] == [0, 0]
+    for found, wanted in zip(_lines(run), _lines(whole), strict=True):
+        assert found["step"] == wanted["step"]
+        if "loss" in wanted:
+            assert found["loss"] == pytest.approx(wanted["loss"], rel=1e-4)
+            assert found["tokens"] == wanted["tokens"]
