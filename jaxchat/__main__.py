@@ -319,6 +319,74 @@ class Generate(Sampled):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Chat(Sampled):
+    """Talk with a model in the terminal; /help lists what else it takes.
+
+    It remembers the conversation. Read from a pipe, every line is a message, or a command: /reset, /system, /save.
+    """
+
+    usage = "MODEL"
+
+    model: ModelName
+    """A run (RUN@STEP for one checkpoint), a Hugging Face folder or hub name, a .gguf file, package:NAME/FILE."""
+    system: Annotated[str | None, arg(metavar="TEXT")] = None
+    """A system message."""
+
+    def run(self) -> Made:
+        from jaxchat.hub.open import open_model
+        from jaxchat.sample.chat import Chat, converse
+        from jaxchat.sample.generate import Generator
+
+        sampling = self.sampling()
+        opened = open_model(self.model)
+        chat_format = _its_format(opened)
+        stops = tuple(chat_format.stop_ids)
+        generator = Generator(opened.model, opened.params, opened.tokenizer, opened.mesh, stops)
+        chat = Chat(generator, chat_format, sampling, self.system)
+        answers = converse(chat)
+        messages = [{"role": message.role, "content": message.content} for message in chat.messages]
+        return Made(f"{answers} answers by {opened.description}", {"messages": messages})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eval(Verb):
+    """Measure models on conversations: perplexity, per word and bits per byte.
+
+    A folder is scored whole, each conversation alone, rendered by the model's template, every token but the first; the
+    assistant's tokens are measured apart as well.
+    """
+
+    usage = "MODEL ... --data DIR ... [--out FILE.json]"
+
+    models: Positional[Annotated[tuple[str, ...], arg(metavar="MODEL ...")]]
+    """Runs (RUN@STEP for one checkpoint), Hugging Face folders or hub names, .gguf files, package:NAME/FILE."""
+    data: UseAppendAction[Annotated[tuple[tuple[str, ...], ...], arg(metavar="DIR ...")]] = ()
+    """Folders of conversations, or .jsonl files of them; repeats."""
+    template: str | None = None
+    """A chat template that ships with jaxchat, by name, or a Jinja file; otherwise each model's own."""
+    stride: int | None = None
+    """Tokens that the window moves on over a conversation longer than the context; half the context otherwise."""
+    out: Annotated[Path | None, arg(metavar="FILE.json")] = None
+    """The file to write the scores to."""
+
+    def run(self) -> Made:
+        import json
+
+        from jaxchat.evals.report import evaluate, show
+
+        models = _some(self.models, "MODEL")
+        data = _some(tuple(itertools.chain.from_iterable(self.data)), "--data")
+        template = _template(self.template) if self.template else None
+        # A place that cannot be written is found before the work, not after it.
+        with replacing(self.out) if self.out else contextlib.nullcontext() as file:
+            scores = evaluate(models, data, template=template, stride=self.stride)
+            if file:
+                json.dump(scores, file, ensure_ascii=False, indent=2)
+        show(scores)
+        return Made(f"{len(models)} x {len(data)} scores" + (f" in {self.out}" if self.out else ""), scores)
+
+
+@dataclass(frozen=True, kw_only=True)
 class HfImport(Verb):
     """Fetch or convert a model into a Hugging Face folder, proven to compute the same.
 
@@ -367,7 +435,9 @@ VERBS: dict[str, type[Verb]] = {
     "data pack": DataPack,
     "tokenizer train": TokenizerTrain,
     "train": Train,
+    "eval": Eval,
     "generate": Generate,
+    "chat": Chat,
     "hf import": HfImport,
     "hf export": HfExport,
 }
