@@ -7,7 +7,7 @@ F hidden units, V vocabulary.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import jax
@@ -17,7 +17,8 @@ from flax import nnx
 from jaxchat.models.attention import SAVED, Dot, cache_mask, packed_mask
 from jaxchat.models.cache import Cache, write
 from jaxchat.models.config import DecoderConfig
-from jaxchat.models.layers import Fetch, Linear, RMSNorm, Rotation, normal, rotate, rotation
+from jaxchat.models.layers import Fetch, Layout, Linear, RMSNorm, Rotation, normal, rotate, rotation
+from jaxchat.models.streaming import streamed
 from jaxchat.sharding import Rules
 
 Params = dict[str, Any]
@@ -30,12 +31,12 @@ DOTS = jax.checkpoint_policies.save_from_both_policies(
 class Attention(nnx.Module):
     """Grouped-query attention (Ainslie et al. 2023) with rotary positions."""
 
-    def __init__(self, config: DecoderConfig, rules: Rules, backend: Dot, key: jax.Array) -> None:
+    def __init__(self, config: DecoderConfig, rules: Rules, backend: Dot, layout: Layout, key: jax.Array) -> None:
         D, N, K, H = config.width, config.heads, config.kv_heads, config.head_size
         q_key, k_key, v_key, o_key = jax.random.split(key, 4)
-        self.to_queries = Linear(rules, ("embed", "heads", "head"))
-        self.to_keys = Linear(rules, ("embed", "kv_heads", "head"))
-        self.to_width = Linear(rules, ("heads", "head", "embed"), inputs=2)
+        self.to_queries = Linear(rules, ("embed", "heads", "head"), layout=layout)
+        self.to_keys = Linear(rules, ("embed", "kv_heads", "head"), layout=layout)
+        self.to_width = Linear(rules, ("heads", "head", "embed"), inputs=2, layout=layout)
         self.q = self.to_queries.init(q_key, (D, N, H))
         self.k = self.to_keys.init(k_key, (D, K, H))
         self.v = self.to_keys.init(v_key, (D, K, H))
@@ -53,10 +54,6 @@ class Attention(nnx.Module):
         spec = self.rules.activation("batch", "kv_heads", "keys", "head")
         return jax.sharding.reshard(k_BTKH.transpose(0, 2, 1, 3), spec)
 
-    def remember(self, cache_BKSH: jax.Array, new_BTKH: jax.Array, positions_BT: jax.Array) -> jax.Array:
-        """A layer's cached keys or values with the new tokens' in their slots."""
-        return write(cache_BKSH, new_BTKH, positions_BT, self.rules)
-
     def attend(self, q_BTNH: jax.Array, k_BKSH: jax.Array, v_BKSH: jax.Array, mask_BTS: jax.Array) -> jax.Array:
         """What the heads gather, back in the residual's width, (B, T, D)."""
         B, T, N, H = q_BTNH.shape
@@ -70,11 +67,11 @@ class Attention(nnx.Module):
 class MLP(nnx.Module):
     """SwiGLU (Shazeer 2020)."""
 
-    def __init__(self, config: DecoderConfig, rules: Rules, key: jax.Array) -> None:
+    def __init__(self, config: DecoderConfig, rules: Rules, layout: Layout, key: jax.Array) -> None:
         D, F = config.width, config.hidden
         gate_key, up_key, down_key = jax.random.split(key, 3)
-        self.to_hidden = Linear(rules, ("embed", "hidden"))
-        self.to_width = Linear(rules, ("hidden", "embed"))
+        self.to_hidden = Linear(rules, ("embed", "hidden"), layout=layout)
+        self.to_width = Linear(rules, ("hidden", "embed"), layout=layout)
         self.gate = self.to_hidden.init(gate_key, (D, F))
         self.up = self.to_hidden.init(up_key, (D, F))
         self.down = self.to_width.init(down_key, (F, D), residual_scale(config))
@@ -92,12 +89,12 @@ def residual_scale(config: DecoderConfig) -> float:
 class Block(nnx.Module):
     """Attention, then the MLP, each normalised before and added to the residual stream."""
 
-    def __init__(self, config: DecoderConfig, rules: Rules, backend: Dot, key: jax.Array) -> None:
+    def __init__(self, config: DecoderConfig, rules: Rules, backend: Dot, layout: Layout, key: jax.Array) -> None:
         attn_key, mlp_key = jax.random.split(key)
         self.attn_norm = RMSNorm(config.width, config.norm_eps, rules)
-        self.attn = Attention(config, rules, backend, attn_key)
+        self.attn = Attention(config, rules, backend, layout, attn_key)
         self.mlp_norm = RMSNorm(config.width, config.norm_eps, rules)
-        self.mlp = MLP(config, rules, mlp_key)
+        self.mlp = MLP(config, rules, layout, mlp_key)
 
     def __call__(self, x_BTD: jax.Array, by: Rotation, mask_BTT: jax.Array) -> jax.Array:
         with jax.named_scope("attention"):
@@ -112,15 +109,14 @@ class Block(nnx.Module):
         by: Rotation,
         positions_BT: jax.Array,
         mask_BTS: jax.Array,
-        k_BKSH: jax.Array,
+        k_BKHS: jax.Array,
         v_BKSH: jax.Array,
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """The same with keys and values written to, and read from, one layer of a cache."""
         q_BTNH, k_BTKH, v_BTKH = self.attn.project(self.attn_norm(x_BTD), by)
-        k_BKSH = self.attn.remember(k_BKSH, k_BTKH, positions_BT)
-        v_BKSH = self.attn.remember(v_BKSH, v_BTKH, positions_BT)
-        x_BTD = x_BTD + self.attn.attend(q_BTNH, k_BKSH, v_BKSH, mask_BTS)
-        return x_BTD + self.mlp(self.mlp_norm(x_BTD)), k_BKSH, v_BKSH
+        k_BKHS, v_BKSH = write(k_BKHS, v_BKSH, k_BTKH, v_BTKH, positions_BT, self.attn.rules)
+        x_BTD = x_BTD + self.attn.attend(q_BTNH, k_BKHS.swapaxes(2, 3), v_BKSH, mask_BTS)
+        return x_BTD + self.mlp(self.mlp_norm(x_BTD)), k_BKHS, v_BKSH
 
 
 class Embed(nnx.Module):
@@ -136,23 +132,25 @@ class Embed(nnx.Module):
 
 
 class Unembed(nnx.Module):
-    def __init__(self, config: DecoderConfig, rules: Rules, key: jax.Array) -> None:
-        self.kernel = nnx.Param(
-            normal(key, (config.width, config.vocab_size), config.width**-0.5, rules.weight("embed", "vocab"))
-        )
+    def __init__(self, config: DecoderConfig, rules: Rules, layout: Layout, key: jax.Array) -> None:
+        self.kernel = Linear(rules, ("embed", "vocab"), layout=layout).init(key, (config.width, config.vocab_size))
 
 
 class Decoder(nnx.Module):
-    """A whole decoder; `layers` is one Block whose every weight has a leading layer axis."""
+    """A whole decoder; `layers` is one Block whose every weight has a leading layer axis, or a list of Blocks."""
 
-    def __init__(self, config: DecoderConfig, rules: Rules, backend: Dot, remat: Remat, key: jax.Array) -> None:
+    def __init__(
+        self, config: DecoderConfig, rules: Rules, backend: Dot, remat: Remat, layout: Layout, key: jax.Array
+    ) -> None:
         embed_key, layers_key, unembed_key = jax.random.split(key, 3)
         self.embed = Embed(config, rules, embed_key)
-        self.layers = jax.vmap(lambda k: Block(config, rules, backend, k))(jax.random.split(layers_key, config.layers))
+        keys = jax.random.split(layers_key, config.layers)
+        make_block = partial(Block, config, rules, backend, layout)
+        self.layers: Any = jax.vmap(make_block)(keys) if layout == "training" else nnx.List([make_block(k) for k in keys])
         self.norm = RMSNorm(config.width, config.norm_eps, rules)
         if not config.tied:
-            self.unembed = Unembed(config, rules, unembed_key)
-        self.config, self.rules, self.remat = config, rules, remat
+            self.unembed = Unembed(config, rules, layout, unembed_key)
+        self.config, self.rules, self.remat, self.layout = config, rules, remat, layout
 
     def hidden(
         self, tokens_BT: jax.Array, positions_BT: jax.Array, segments_BT: jax.Array, dtype: jnp.dtype
@@ -161,6 +159,11 @@ class Decoder(nnx.Module):
         by = rotation(positions_BT, config.head_size, config.rope_theta)
         keys_BT = jax.sharding.reshard(segments_BT, self.rules.activation("batch", "keys"))
         mask_BTT = packed_mask(segments_BT, keys_BT)
+        if self.layout == "decoding":
+            x_BTD = self.embed(tokens_BT, dtype)
+            for block in self.layers:
+                x_BTD = block(x_BTD, by, mask_BTT)
+            return self.norm(x_BTD)
         graph, stacked = nnx.split(self.layers)
 
         def body(x_BTD: jax.Array, layer: Any) -> tuple[jax.Array, None]:
@@ -179,15 +182,21 @@ class Decoder(nnx.Module):
         config = self.config
         by = rotation(positions_BT, config.head_size, config.rope_theta)
         mask_BTS = cache_mask(positions_BT, cache.slots)
+        if self.layout == "decoding":
+            x_BTD, kept = self.embed(tokens_BT, dtype), []
+            for block, k_BKHS, v_BKSH in zip(self.layers, cache.k_LBKHS, cache.v_LBKSH, strict=True):
+                x_BTD, *layer = block.cached(x_BTD, by, positions_BT, mask_BTS, k_BKHS, v_BKSH)
+                kept.append(layer)
+            return self.norm(x_BTD), Cache(*zip(*kept, strict=True))
         graph, stacked = nnx.split(self.layers)
 
         def body(x_BTD: jax.Array, layer: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-            weights, k_BKSH, v_BKSH = layer
+            weights, k_BKHS, v_BKSH = layer
             block = nnx.merge(graph, weights)
-            x_BTD, k_BKSH, v_BKSH = block.cached(x_BTD, by, positions_BT, mask_BTS, k_BKSH, v_BKSH)
-            return x_BTD, (k_BKSH, v_BKSH)
+            x_BTD, k_BKHS, v_BKSH = block.cached(x_BTD, by, positions_BT, mask_BTS, k_BKHS, v_BKSH)
+            return x_BTD, (k_BKHS, v_BKSH)
 
-        x_BTD, (k, v) = jax.lax.scan(body, self.embed(tokens_BT, dtype), (stacked, cache.k_LBKSH, cache.v_LBKSH))
+        x_BTD, (k, v) = jax.lax.scan(body, self.embed(tokens_BT, dtype), (stacked, cache.k_LBKHS, cache.v_LBKSH))
         return self.norm(x_BTD), Cache(k, v)
 
 
@@ -196,7 +205,8 @@ class Model:
     """How a decoder is computed: its shape, where its arrays lie, in which precision. Hashable; it holds no arrays.
 
     dtype: of activations and of weights at use; parameters are float32. remat: what the backward pass recomputes:
-    "none" of the blocks, all but their matrix products ("dots"), or everything ("full").
+    "none" of the blocks, all but their matrix products ("dots"), or everything ("full"). layout: of the parameters;
+    "training" stacks the layers and scans them, for "decoding" see models/decoding.py.
     """
 
     config: DecoderConfig
@@ -204,6 +214,7 @@ class Model:
     dtype: str = "float32"
     remat: Remat = "none"
     attention: Dot = field(default_factory=Dot)
+    layout: Layout = "training"
 
     def init(self, key: jax.Array) -> Params:
         """Fresh float32 parameters, each lying where the rules store it."""
@@ -213,34 +224,44 @@ class Model:
         """The parameters' shapes, dtypes and shardings, allocating nothing."""
         return jax.eval_shape(self.init, jax.random.key(0))
 
+    def variables(self) -> dict[tuple[Any, ...], nnx.Param[Any]]:
+        """Every parameter by its path, abstract, with what its maker noted on it."""
+        return dict(nnx.to_flat_state(nnx.state(nnx.eval_shape(lambda: self._make(jax.random.key(0))), nnx.Param)))
+
     def hidden(
         self, params: Params, tokens_BT: jax.Array, positions_BT: jax.Array, segments_BT: jax.Array
     ) -> jax.Array:
         """Final hidden states, normed, (B, T, D): packed rows, in which a segment sees only itself."""
         return self._bind(params).hidden(tokens_BT, positions_BT, segments_BT, jnp.dtype(self.dtype))
 
-    def unembedding(self, params: Params) -> jax.Array:
-        """The matrix from hidden states to the vocabulary, (D, V), gathered for use, in the compute dtype."""
-        weight = params["embed"]["table"].T if self.config.tied else params["unembed"]["kernel"]
-        return jax.sharding.reshard(weight.astype(self.dtype), self.rules.gathered("embed", "vocab"))
-
     def logits(self, params: Params, x_BTD: jax.Array) -> jax.Array:
         """Scores over the vocabulary, (B, T, V), float32. Whole: for losses, use the chunked one in objectives."""
-        spec = self.rules.activation("batch", "sequence", "vocab")
+        weight = params["embed"]["table"] if self.config.tied else params["unembed"]["kernel"]
+        if self.layout == "decoding":
+            return streamed(x_BTD, weight.astype(self.dtype)).astype(jnp.float32)
+        weight_DV = weight.T if self.config.tied else weight
         return jnp.einsum(
             "BTD,DV->BTV",
             x_BTD,
-            self.unembedding(params),
+            jax.sharding.reshard(weight_DV.astype(self.dtype), self.rules.gathered("embed", "vocab")),
             preferred_element_type=jnp.float32,
-            out_sharding=spec,
+            out_sharding=self.rules.activation("batch", "sequence", "vocab"),
         )
 
     def empty_cache(self, rows: int, slots: int) -> Cache:
         """A cache for `rows` conversations of up to `slots` tokens."""
         c = self.config
-        shape = (c.layers, rows, c.kv_heads, slots, c.head_size)
-        spec = self.rules.activation(None, "batch", "kv_heads", None, "head")
-        return Cache(*(jnp.zeros(shape, self.dtype, out_sharding=spec) for _ in "kv"))
+        k_shape, v_shape = (rows, c.kv_heads, c.head_size, slots), (rows, c.kv_heads, slots, c.head_size)
+        if self.layout == "decoding":
+            return Cache(
+                *(tuple(jnp.zeros(shape, self.dtype) for _ in range(c.layers)) for shape in (k_shape, v_shape))
+            )
+        k_spec = self.rules.activation(None, "batch", "kv_heads", "head", "keys")
+        v_spec = self.rules.activation(None, "batch", "kv_heads", "keys", "head")
+        return Cache(
+            jnp.zeros((c.layers, *k_shape), self.dtype, out_sharding=k_spec),
+            jnp.zeros((c.layers, *v_shape), self.dtype, out_sharding=v_spec),
+        )
 
     def cached(
         self, params: Params, tokens_BT: jax.Array, positions_BT: jax.Array, cache: Cache
@@ -252,7 +273,7 @@ class Model:
         return self._bind(params).cached(tokens_BT, positions_BT, cache, jnp.dtype(self.dtype))
 
     def _make(self, key: jax.Array) -> Decoder:
-        return Decoder(self.config, self.rules, self.attention, self.remat, key)
+        return Decoder(self.config, self.rules, self.attention, self.remat, self.layout, key)
 
     @cached_property
     def _graph(self) -> Any:

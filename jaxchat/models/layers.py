@@ -8,14 +8,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.sharding import PartitionSpec
 
+from jaxchat.models.streaming import streamed
 from jaxchat.sharding import Rules
+
+Layout = Literal["training", "decoding"]
+A = TypeVar("A", jax.Array, np.ndarray)
 
 
 def normal(key: jax.Array, shape: tuple[int, ...], std: float, spec: PartitionSpec) -> jax.Array:
@@ -82,18 +87,28 @@ def _axes(first: int, end: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Linear:
-    """How a weight with these logical axes, `inputs` of them contracted, is made and multiplied; it holds no array."""
+    """How a weight with these logical axes, `inputs` of them contracted, is made and multiplied; it holds no array.
+
+    layout: "training" has the inputs in front, as `axes` name them; "decoding" the outputs.
+    """
 
     rules: Rules
     axes: tuple[str, ...]
     inputs: int = 1
+    layout: Layout = "training"
 
     def init(self, key: jax.Array, shape: tuple[int, ...], scale: float = 1.0) -> nnx.Param[jax.Array]:
-        """A weight that keeps the variance of what it multiplies, times `scale` squared."""
+        """A weight that keeps the variance of what it multiplies, times `scale` squared. `shape` is in the order of
+        `axes`; the parameter remembers `inputs`, for who lays it out anew."""
         std = scale * math.prod(shape[: self.inputs]) ** -0.5
-        return nnx.Param(normal(key, shape, std, self.rules.weight(*self.axes)))
+        weight = normal(key, shape, std, self.rules.weight(*self.axes))
+        if self.layout == "decoding":
+            weight = outputs_first(weight, self.inputs)
+        return nnx.Param(weight, inputs=self.inputs)
 
     def __call__(self, x: jax.Array, weight: nnx.Param[jax.Array]) -> jax.Array:
+        if self.layout == "decoding":
+            return streamed(x, weight[...].astype(x.dtype), self.inputs)
         rules = self.rules
         return linear(
             x,
@@ -102,6 +117,11 @@ class Linear:
             rules.gathered(*self.axes),
             rules.activation("batch", "sequence", *self.axes[self.inputs :]),
         )
+
+
+def outputs_first(weight: A, inputs: int) -> A:
+    """A weight (...in, ...out) with `inputs` axes of in as (...out, ...in)."""
+    return weight.transpose(*range(inputs, weight.ndim), *range(inputs))
 
 
 class RMSNorm(nnx.Module):

@@ -127,7 +127,7 @@ def test_padding_leaves_the_cache_as_it_was(params):
     cache = MODEL.empty_cache(2, 8)
     _, filled = MODEL.cached(params, tokens(2, 4), np.tile(np.arange(4), (2, 1)), cache)
     _, after = MODEL.cached(params, tokens(2, 3), np.array([[4, 5, -1], [-1, -1, -1]]), filled)
-    np.testing.assert_array_equal(after.k_LBKSH[:, 1], filled.k_LBKSH[:, 1])
+    np.testing.assert_array_equal(after.k_LBKHS[:, 1], filled.k_LBKHS[:, 1])
     np.testing.assert_array_equal(after.v_LBKSH[:, 0, :, 6:], filled.v_LBKSH[:, 0, :, 6:])
     assert (after.v_LBKSH[:, 0, :, 4:6] != filled.v_LBKSH[:, 0, :, 4:6]).any()
 

@@ -1,0 +1,72 @@
+"""Parameters laid out for decoding compute what they did before, and the CPU reads each of them where it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from jaxchat.mesh import MeshConfig, make_mesh
+from jaxchat.models import presets
+from jaxchat.models.decoder import Model
+from jaxchat.models.decoding import for_decoding
+from jaxchat.models.streaming import FEW, streamed
+
+
+@pytest.fixture
+def mesh() -> Iterator[None]:
+    with jax.set_mesh(make_mesh(devices=jax.devices()[:1])):
+        yield
+
+
+@pytest.mark.usefixtures("mesh")
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_layout_changes_nothing_but_rounding(tied):
+    model = Model(replace(presets.tiny(), tied=tied))
+    params = jax.jit(model.init)(jax.random.key(0))
+    decoding, laid_out = for_decoding(model, params)
+    assert decoding.layout == "decoding"
+    assert jax.tree.map(np.shape, laid_out) == jax.tree.map(np.shape, decoding.abstract())
+    tokens_BT = np.random.default_rng(0).integers(0, 256, (3, 9))
+    positions_BT, segments_BT = np.tile(np.arange(9), (3, 1)), np.ones((3, 9), np.int32)
+
+    @jax.jit
+    def logits(params):
+        return model.logits(params, model.hidden(params, tokens_BT, positions_BT, segments_BT))
+
+    @jax.jit
+    def one_by_one(params):
+        def read(cache, column):
+            x_B1D, cache = decoding.cached(params, *(column_B[:, None] for column_B in column), cache)
+            return cache, decoding.logits(params, x_B1D)[:, 0]
+
+        return jax.lax.scan(read, decoding.empty_cache(3, 16), (tokens_BT.T, positions_BT.T))[1].swapaxes(0, 1)
+
+    @jax.jit
+    def at_once(params):
+        return decoding.logits(params, decoding.hidden(params, tokens_BT, positions_BT, segments_BT))
+
+    expected = logits(params)
+    np.testing.assert_allclose(one_by_one(laid_out), expected, atol=1e-5)
+    np.testing.assert_allclose(at_once(laid_out), expected, atol=1e-5)
+
+
+def test_parameters_on_several_devices_stay_as_they_are():
+    with jax.set_mesh(make_mesh(MeshConfig(tensor=2), devices=jax.devices()[:2])):
+        model = Model(presets.tiny())
+        params = jax.jit(model.init)(jax.random.key(0))
+        assert for_decoding(model, params) == (model, params)
+
+
+@pytest.mark.parametrize("tokens", [1, 2, FEW, FEW + 1])
+@pytest.mark.parametrize("width", [576, 4095, 4096])
+def test_a_weight_is_read_where_it_lies(tokens, width):
+    rng = np.random.default_rng(0)
+    x, weight = (rng.normal(size=shape).astype(np.float32) for shape in ((1, tokens, width), (width, width)))
+    product = jax.jit(streamed).lower(x, weight).compile()
+    np.testing.assert_allclose(product(x, weight)[0], x[0] @ weight.T, atol=1e-3)
+    # A copy of the weight, transposed say, would need as much room again.
+    assert product.memory_analysis().temp_size_in_bytes < max(weight.nbytes // 4, 4 * x.nbytes)
