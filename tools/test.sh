@@ -35,7 +35,7 @@ use_environment dev
 install_chromium
 step "ruff check" ruff check .
 step "ruff format" ruff format --check .
-step "import directions" lint-imports
+step "import directions" lint-imports --no-logo
 step "mypy" mypy
 step "shellcheck" shellcheck tools/*.sh .ci/run
 step "pytest" python -m pytest "$@"
