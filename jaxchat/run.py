@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -205,7 +205,7 @@ def train(config: Train, run: Path) -> Trained:
             held_out=config.held_out,
             samples=config.samples,
             spike=config.spike,
-            answer=None,
+            answer=_answerer(config.samples, made.model, parts, mesh) if config.samples.prompts else None,
         )
         ended = session.run(state, restored)
         return Trained(run, ended.step, steps, ended.held_out, ended.exit_code)
@@ -303,6 +303,29 @@ def _pipeline(config: Train, parts: _Parts, mesh: Mesh) -> Pipeline:
         process_index=index,
         process_count=count,
     )
+
+
+def _answerer(samples: Samples, model: Model, parts: _Parts, mesh: Mesh) -> Callable[[Params], list[str]]:
+    """A function of the parameters that answers the prompts, greedily. It compiles once and keeps no weights."""
+    from jaxchat.chat.conversation import Message
+    from jaxchat.models.decoding import for_decoding
+    from jaxchat.sample.generate import Generator
+    from jaxchat.sample.methods import Sampling
+
+    prompts = [parts.format.prompt([Message("user", prompt)]) for prompt in samples.prompts]
+    sampling = Sampling(temperature=0.0, max_tokens=samples.tokens)
+    made: list[Generator] = []
+
+    def answer(params: Params) -> list[str]:
+        if made:
+            made[0].params = for_decoding(model, params)[1]
+        else:
+            made.append(Generator(model, params, parts.tokenizer, mesh, sorted(parts.format.stop_ids)))
+        completions = made[0].generate(prompts, sampling)
+        made[0].params = {}
+        return [completion.text for completion in completions]
+
+    return answer
 
 
 def _fresh(model: Model, seed: int) -> Params:

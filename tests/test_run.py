@@ -26,7 +26,7 @@ from jaxchat.run import NewTokenizer, Pretrained, Train, train
 from jaxchat.testing import small_conversations
 from jaxchat.train.metrics import read_metrics
 from jaxchat.train.optim import OptimConfig
-from jaxchat.train.session import CheckpointConfig, HeldOut
+from jaxchat.train.session import CheckpointConfig, HeldOut, Samples
 from jaxchat.train.watch import DivergedError
 
 CACHING = (
@@ -63,6 +63,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Train:
         optim=OptimConfig(peak_lr=1e-2),
         checkpoint=CheckpointConfig(every=4),
         held_out=HeldOut(every=8),
+        samples=Samples(("the cat sees",), every=8, tokens=8),
         steps=16,
     )
 
@@ -81,6 +82,10 @@ def _lines(run: Path) -> list[dict]:
     return [{name: value for name, value in json.loads(line).items() if name not in SECONDS} for line in lines]
 
 
+def _samples(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
+
+
 def _files(run: Path) -> dict[str, bytes]:
     return {str(path.relative_to(run)): path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
 
@@ -96,6 +101,10 @@ def test_a_run_writes_what_programs_read(whole: Path):
     resolved = json.loads((whole / "config.json").read_text())["resolved"]
     assert resolved["steps"] == 16
     assert resolved["packed"][0]["heldout"]["rows"] > 0
+    assert [(sample["step"], sample["prompt"]) for sample in _samples(whole)] == [
+        (8, "the cat sees"),
+        (16, "the cat sees"),
+    ]
     assert (whole / "loss.png").stat().st_size > 1000
     assert {path.name for path in (whole / "checkpoints").iterdir()} >= {"12", "16"}
 
@@ -146,6 +155,7 @@ def test_an_interrupted_run_ends_as_one_never_stopped(
     assert len(_lines(run)) < len(_lines(whole))
     assert train(config, run).step == 16
     assert _lines(run) == _lines(whole)
+    assert _samples(run) == _samples(whole)
 
 
 def test_sigterm_saves_and_the_same_command_goes_on(
