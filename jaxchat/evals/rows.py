@@ -1,0 +1,60 @@
+"""Conversations into rows to be scored: every token but a conversation's first is a target exactly once.
+
+Short conversations share rows, several to one, where none sees another. One that is longer than the model's context is
+read through a window that slides over it by a stride: the first window scores all of its tokens, every later one only
+those that the window before it did not reach, each of which therefore has at least context - stride tokens before it.
+
+Shapes: n tokens of a conversation, T of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from jaxchat.data.packing import Piece, pack, row_arrays
+
+# What a piece's weights say of a token: context only, scored, scored and the assistant's.
+CONTEXT, SCORED, ASSISTANT = 0.0, 1.0, 2.0
+# Tokens of the shortest rows: a few conversations fit, and attention still costs little of the whole.
+SHORTEST = 512
+
+
+def windows(ids: np.ndarray, assistant: np.ndarray, context: int, stride: int) -> Iterator[Piece]:
+    """The pieces, of at most `context` tokens, in which the conversation `ids` is scored. int32[n], bool[n]."""
+    kinds = np.where(assistant, ASSISTANT, SCORED).astype(np.float32)
+    scored, end = 1, min(context, len(ids))
+    while scored < len(ids):
+        start = max(0, end - context)
+        weights = kinds[start:end].copy()
+        weights[: scored - start] = CONTEXT
+        yield Piece(ids[start:end], weights)
+        scored, end = end, min(end + stride, len(ids))
+
+
+def row_lengths(context: int) -> list[int]:
+    """The lengths that rows may have, ascending, few of them since each is compiled: doubling, up to the context."""
+    lengths = []
+    length = SHORTEST
+    while length < context:
+        lengths.append(length)
+        length *= 2
+    return [*lengths, context]
+
+
+def batches(
+    pieces: Iterable[Piece], lengths: Sequence[int], pad_id: int, tokens: int, multiple: int = 1
+) -> Iterator[dict[str, np.ndarray]]:
+    """Rows of the pieces in batches of one shape for each of `lengths`: about `tokens` tokens, and a multiple of
+    `multiple` rows, the last ones of a length padded with rows that score nothing. See packing.row_arrays."""
+    by_length: dict[int, list[Piece]] = {length: [] for length in lengths}
+    for piece in pieces:
+        by_length[next(length for length in lengths if len(piece.ids) <= length)].append(piece)
+    for length, held in by_length.items():
+        count = -(-max(1, tokens // length) // multiple) * multiple
+        rows = list(pack(held, length))
+        for first in range(0, len(rows), count):
+            batch = rows[first : first + count]
+            arrays = [row_arrays(row, length, pad_id) for row in [*batch, *[[]] * (count - len(batch))]]
+            yield {name: np.stack([row[name] for row in arrays]) for name in arrays[0]}
