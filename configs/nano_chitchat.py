@@ -8,7 +8,7 @@ from __future__ import annotations
 from jaxchat.data.config import Corpus, DataConfig
 from jaxchat.models.presets import nano
 from jaxchat.run import NewTokenizer, Train
-from jaxchat.train.optim import WSD, OptimConfig
+from jaxchat.train.optim import Linear, Muon, OptimConfig
 from jaxchat.train.session import CheckpointConfig, HeldOut, Samples
 
 
@@ -18,8 +18,8 @@ def config() -> Train:
         tokenizer=NewTokenizer("unigram"),
         # Both speakers are worth learning from when there is nothing yet.
         data=DataConfig(sources=(Corpus("chitchat"),), batch=16, seq_len=256, heldout=0.01, train_on="all"),
-        optim=OptimConfig(peak_lr=3e-3, schedule=WSD(decay=0.4), warmup=0.02),
-        epochs=1,
+        optim=OptimConfig(peak_lr=4e-3, schedule=Linear(), warmup=0.03, matrices=Muon(peak_lr=0.02)),
+        steps=600,
         checkpoint=CheckpointConfig(every=100),
         held_out=HeldOut(every=100),
         samples=Samples(("Hi! How was your weekend?", "What is your favourite food?"), every=200),
