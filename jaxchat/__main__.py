@@ -343,7 +343,7 @@ class Chat(Sampled):
         stops = tuple(chat_format.stop_ids)
         generator = Generator(opened.model, opened.params, opened.tokenizer, opened.mesh, stops)
         chat = Chat(generator, chat_format, sampling, self.system)
-        answers = converse(chat)
+        answers = converse(chat, sys.stdin, sys.stdout)
         messages = [{"role": message.role, "content": message.content} for message in chat.messages]
         return Made(f"{answers} answers by {opened.description}", {"messages": messages})
 
