@@ -146,7 +146,8 @@ class Decoder(nnx.Module):
         self.embed = Embed(config, rules, embed_key)
         keys = jax.random.split(layers_key, config.layers)
         make_block = partial(Block, config, rules, backend, layout)
-        self.layers: Any = jax.vmap(make_block)(keys) if layout == "training" else nnx.List([make_block(k) for k in keys])
+        stacked = layout == "training"
+        self.layers: Any = jax.vmap(make_block)(keys) if stacked else nnx.List([make_block(k) for k in keys])
         self.norm = RMSNorm(config.width, config.norm_eps, rules)
         if not config.tied:
             self.unembed = Unembed(config, rules, layout, unembed_key)
