@@ -9,6 +9,7 @@ Shapes: n tokens of a conversation, T of a row.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -18,7 +19,7 @@ from jaxchat.data.packing import Piece, pack, row_arrays
 # What a piece's weights say of a token: context only, scored, scored and the assistant's.
 CONTEXT, SCORED, ASSISTANT = 0.0, 1.0, 2.0
 # Tokens of the shortest rows: a few conversations fit, and attention still costs little of the whole.
-SHORTEST = 512
+SHORTEST = 1024
 
 
 def windows(ids: np.ndarray, assistant: np.ndarray, context: int, stride: int) -> Iterator[Piece]:
@@ -34,27 +35,33 @@ def windows(ids: np.ndarray, assistant: np.ndarray, context: int, stride: int) -
 
 
 def row_lengths(context: int) -> list[int]:
-    """The lengths that rows may have, ascending, few of them since each is compiled: doubling, up to the context."""
-    lengths = []
-    length = SHORTEST
-    while length < context:
-        lengths.append(length)
-        length *= 2
-    return [*lengths, context]
+    """The lengths that rows may have, ascending, few of them since each is compiled: by halves and then thirds (1,024,
+    1,536, 2,048, 3,072, ...) up to the context."""
+    doubling = (SHORTEST << i for i in itertools.count())
+    steps = itertools.chain.from_iterable((length, length * 3 // 2) for length in doubling)
+    return [*itertools.takewhile(lambda length: length < context, steps), context]
 
 
 def batches(
     pieces: Iterable[Piece], lengths: Sequence[int], pad_id: int, tokens: int, multiple: int = 1
 ) -> Iterator[dict[str, np.ndarray]]:
     """Rows of the pieces in batches of one shape for each of `lengths`: about `tokens` tokens, and a multiple of
-    `multiple` rows, the last ones of a length padded with rows that score nothing. See packing.row_arrays."""
-    by_length: dict[int, list[Piece]] = {length: [] for length in lengths}
+    `multiple` rows. See packing.row_arrays.
+
+    A piece goes to the shortest rows that hold it; rows that would not fill a batch give theirs to the next longer ones
+    in use, and the last are filled up with rows that score nothing.
+    """
+    by_length: dict[int, list[Piece]] = {}
     for piece in pieces:
-        by_length[next(length for length in lengths if len(piece.ids) <= length)].append(piece)
-    for length, held in by_length.items():
+        by_length.setdefault(next(length for length in lengths if len(piece.ids) <= length), []).append(piece)
+    rest: list[Piece] = []
+    longest = max(by_length, default=0)
+    for length in sorted(by_length):
         count = -(-max(1, tokens // length) // multiple) * multiple
-        rows = list(pack(held, length))
-        for first in range(0, len(rows), count):
+        rows = list(pack([*by_length[length], *rest], length))
+        whole = len(rows) if length == longest else len(rows) // count * count
+        rest = [piece for row in rows[whole:] for piece in row]
+        for first in range(0, whole, count):
             batch = rows[first : first + count]
             arrays = [row_arrays(row, length, pad_id) for row in [*batch, *[[]] * (count - len(batch))]]
             yield {name: np.stack([row[name] for row in arrays]) for name in arrays[0]}
