@@ -17,7 +17,7 @@ from flax import nnx
 from jaxchat.models.attention import SAVED, Dot, cache_mask, packed_mask
 from jaxchat.models.cache import Cache, write
 from jaxchat.models.config import DecoderConfig
-from jaxchat.models.layers import Fetch, Layout, Linear, RMSNorm, Rotation, normal, rotate, rotation
+from jaxchat.models.layers import Fetch, Layout, Linear, RMSNorm, Rotation, joined, normal, rotate, rotation
 from jaxchat.models.streaming import streamed
 from jaxchat.sharding import Rules
 
@@ -37,17 +37,24 @@ class Attention(nnx.Module):
         self.to_queries = Linear(rules, ("embed", "heads", "head"), layout=layout)
         self.to_keys = Linear(rules, ("embed", "kv_heads", "head"), layout=layout)
         self.to_width = Linear(rules, ("heads", "head", "embed"), inputs=2, layout=layout)
-        self.q = self.to_queries.init(q_key, (D, N, H))
-        self.k = self.to_keys.init(k_key, (D, K, H))
-        self.v = self.to_keys.init(v_key, (D, K, H))
+        q = self.to_queries.init(q_key, (D, N, H))
+        k, v = (self.to_keys.init(key, (D, K, H)) for key in (k_key, v_key))
+        if layout == "decoding":
+            self.qkv = joined(q=q, k=k, v=v)
+        else:
+            self.q, self.k, self.v = q, k, v
         self.o = self.to_width.init(o_key, (N, H, D), residual_scale(config))
-        self.kv_heads, self.backend, self.rules = K, backend, rules
+        self.heads, self.kv_heads, self.backend, self.rules, self.layout = N, K, backend, rules, layout
 
     def project(self, x_BTD: jax.Array, by: Rotation) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Queries (B, T, N, H) and keys (B, T, K, H), both rotated, and values (B, T, K, H)."""
-        q_BTNH = rotate(self.to_queries(x_BTD, self.q), by)
-        k_BTKH = rotate(self.to_keys(x_BTD, self.k), by)
-        return q_BTNH, k_BTKH, self.to_keys(x_BTD, self.v)
+        if self.layout == "decoding":
+            all_heads = self.to_queries(x_BTD, self.qkv)
+            q_BTNH, k_BTKH, v_BTKH = jnp.split(all_heads, (self.heads, self.heads + self.kv_heads), axis=2)
+        else:
+            q_BTNH = self.to_queries(x_BTD, self.q)
+            k_BTKH, v_BTKH = self.to_keys(x_BTD, self.k), self.to_keys(x_BTD, self.v)
+        return rotate(q_BTNH, by), rotate(k_BTKH, by), v_BTKH
 
     def keys(self, k_BTKH: jax.Array) -> jax.Array:
         """Keys or values as queries look at them, (B, K, S, H): head by head, the whole sequence on every device."""
@@ -72,13 +79,20 @@ class MLP(nnx.Module):
         gate_key, up_key, down_key = jax.random.split(key, 3)
         self.to_hidden = Linear(rules, ("embed", "hidden"), layout=layout)
         self.to_width = Linear(rules, ("hidden", "embed"), layout=layout)
-        self.gate = self.to_hidden.init(gate_key, (D, F))
-        self.up = self.to_hidden.init(up_key, (D, F))
+        gate, up = (self.to_hidden.init(key, (D, F)) for key in (gate_key, up_key))
+        if layout == "decoding":
+            self.gate_up = joined(gate=gate, up=up)
+        else:
+            self.gate, self.up = gate, up
         self.down = self.to_width.init(down_key, (F, D), residual_scale(config))
+        self.layout = layout
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        hidden_BTF = jax.nn.silu(self.to_hidden(x_BTD, self.gate)) * self.to_hidden(x_BTD, self.up)
-        return self.to_width(hidden_BTF, self.down)
+        if self.layout == "decoding":
+            gate_BTF, up_BTF = jnp.split(self.to_hidden(x_BTD, self.gate_up), 2, axis=-1)
+        else:
+            gate_BTF, up_BTF = self.to_hidden(x_BTD, self.gate), self.to_hidden(x_BTD, self.up)
+        return self.to_width(jax.nn.silu(gate_BTF) * up_BTF, self.down)
 
 
 def residual_scale(config: DecoderConfig) -> float:

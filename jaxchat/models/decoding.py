@@ -2,8 +2,8 @@
 
 On one CPU device, where a token costs what reading the weights costs: every layer's arrays lie apart, since a scan over
 stacked layers copies each layer's weights out before it reads them; every weight has its outputs in front, as
-`streaming` reads it; all lie in one stretch of memory, which Linux then keeps in huge pages, for a tenth more speed.
-Elsewhere the training layout stays.
+`streaming` reads it; weights of one input are one weight, since small ones are left to one core; all lie in one stretch
+of memory, which Linux then keeps in huge pages, for a tenth more speed. Elsewhere the training layout stays.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
+from operator import getitem
 from typing import Any
 
 import jax
@@ -43,20 +44,26 @@ def for_decoding(model: Model, params: Params) -> tuple[Model, Params]:
     flat = {}
     for (path, variable), size in zip(variables.items(), sizes, strict=True):
         place = stretch[at : at + math.prod(variable.shape)].reshape(variable.shape)
-        place[...] = _laid_out(params, path, variable.get_metadata().get("inputs"))
+        _fill(place, params, path, variable.get_metadata())
         flat[path] = jax.device_put(place, jax.P())
         at += size
     return model, nnx.traversals.unflatten_mapping(flat)
 
 
-def _laid_out(params: Params, path: tuple[Any, ...], inputs: int | None) -> np.ndarray:
+def _fill(place: np.ndarray, params: Params, path: tuple[Any, ...], noted: Mapping[str, Any]) -> None:
+    """Writes the weight, or those that were joined to it, with their outputs in front."""
+    at = 0
+    for name in noted.get("parts", path[-1:]):
+        weight = _find(params, (*path[:-1], name))
+        if "inputs" in noted:
+            weight = outputs_first(weight, noted["inputs"])
+        place[at : at + len(weight)] = weight
+        at += len(weight)
+
+
+def _find(params: Params, path: Sequence[Any]) -> np.ndarray:
+    """The weight at a path of the layout "decoding", in which a layer's number follows `layers`."""
     if path[0] == "layers":
         _, layer, *rest = path
-        weight = np.asarray(_find(params["layers"], rest))[layer]
-    else:
-        weight = np.asarray(_find(params, path))
-    return weight if inputs is None else outputs_first(weight, inputs)
-
-
-def _find(tree: Mapping[Any, Any], path: Sequence[Any]) -> jax.Array:
-    return reduce(lambda branch, key: branch[key], path, tree)  # type: ignore[return-value]
+        return np.asarray(reduce(getitem, rest, params["layers"]))[layer]
+    return np.asarray(reduce(getitem, path, params))

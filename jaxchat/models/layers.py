@@ -119,6 +119,12 @@ class Linear:
         )
 
 
+def joined(**parts: nnx.Param[jax.Array]) -> nnx.Param[jax.Array]:
+    """Weights of one input, laid out for decoding, as one: outputs after outputs. It remembers whose they are."""
+    inputs = next(iter(parts.values())).inputs
+    return nnx.Param(jnp.concatenate([part[...] for part in parts.values()]), inputs=inputs, parts=tuple(parts))
+
+
 def outputs_first(weight: A, inputs: int) -> A:
     """A weight (...in, ...out) with `inputs` axes of in as (...out, ...in)."""
     return weight.transpose(*range(inputs, weight.ndim), *range(inputs))

@@ -5,7 +5,7 @@ B rows, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -84,46 +84,85 @@ def choose(logits_BV: jax.Array, seen_BV: jax.Array, index_B: jax.Array, by: Met
     temperature or truncation, float32 (B,).
 
     seen_BV: tokens that the repetition penalty is for. index_B: how many tokens the row had before; with the seed it
-    names the random numbers, so that they do not depend on the other rows.
+    names the random number, so that it does not depend on the other rows.
     """
-    logprobs_BV = jax.nn.log_softmax(logits_BV)
     penalised_BV = jnp.where(
         seen_BV,
         jnp.where(logits_BV > 0, logits_BV / by.penalty_B[:, None], logits_BV * by.penalty_B[:, None]),
         logits_BV,
     )
-    greedy_B = jnp.argmax(penalised_BV, axis=-1)
+    greedy_B = jnp.argmax(penalised_BV, axis=-1).astype(jnp.int32)
 
     def sample() -> jax.Array:
         scaled_BV = penalised_BV / jnp.where(by.temperature_B > 0, by.temperature_B, 1.0)[:, None]
-        kept_BV = truncate(scaled_BV, by)
-        noise_BV = jax.vmap(
-            lambda seed, index: jax.random.gumbel(jax.random.fold_in(jax.random.key(seed), index), kept_BV.shape[1:])
-        )(by.seed_B, index_B)
-        return jnp.where(by.temperature_B > 0, jnp.argmax(kept_BV + noise_BV, axis=-1), greedy_B)
+        drawn_B = draw(truncate(scaled_BV, by), by.seed_B, index_B)
+        return jnp.where(by.temperature_B > 0, drawn_B, greedy_B)
 
-    token_B = jax.lax.cond(jnp.any(by.temperature_B > 0), sample, lambda: greedy_B).astype(jnp.int32)
+    token_B = jax.lax.cond(jnp.any(by.temperature_B > 0), sample, lambda: greedy_B)
     chosen_BV = jnp.arange(logits_BV.shape[1])[None] == token_B[:, None]
-    return token_B, jnp.sum(jnp.where(chosen_BV, logprobs_BV, 0.0), axis=-1)
+    logit_B = jnp.sum(jnp.where(chosen_BV, logits_BV, 0.0), axis=-1)
+    return token_B, logit_B - jax.nn.logsumexp(logits_BV, axis=-1)
+
+
+# Nothing below sorts: sorting a vocabulary costs more than a small model's forward pass. What a method keeps are the
+# tokens above some threshold, and a draw is where a running sum passes a number; both are searched for bit by bit, each
+# bit one sum over the vocabulary.
 
 
 def truncate(logits_BV: jax.Array, by: Methods) -> jax.Array:
-    """Minus infinity for the tokens that top-k, then top-p, then min-p leave out."""
+    """Minus infinity for the tokens that top-k, then top-p, then min-p leave out. Of equally likely tokens at the
+    border all are kept."""
+    V = logits_BV.shape[1]
 
-    def ranked() -> jax.Array:
-        V = logits_BV.shape[1]
-        order_BV = jnp.argsort(logits_BV, axis=-1, descending=True)
-        sorted_BV = jnp.take_along_axis(logits_BV, order_BV, axis=-1)
-        k_B = jnp.where(by.top_k_B > 0, by.top_k_B, V)
-        sorted_BV = jnp.where(jnp.arange(V)[None] < k_B[:, None], sorted_BV, -jnp.inf)
-        probs_BV = jax.nn.softmax(sorted_BV, axis=-1)
-        before_BV = jnp.cumsum(probs_BV, axis=-1) - probs_BV
-        sorted_BV = jnp.where(before_BV < by.top_p_B[:, None], sorted_BV, -jnp.inf)
-        back_BV = jnp.argsort(order_BV, axis=-1)
-        return jnp.take_along_axis(sorted_BV, back_BV, axis=-1)
+    def best_k() -> jax.Array:
+        k_B, order_BV = jnp.where(by.top_k_B > 0, jnp.minimum(by.top_k_B, V), V), _order(logits_BV)
+        last_B = _search(lambda least_B: jnp.sum(order_BV >= least_B[:, None], axis=-1) >= k_B, by.seed_B, 32)
+        return jnp.where(order_BV >= last_B[:, None], logits_BV, -jnp.inf)
 
-    # Sorting a vocabulary costs more than a small model's forward pass: only when a row asks for it.
-    asked = jnp.any((by.top_k_B > 0) | (by.top_p_B < 1))
-    kept_BV = jax.lax.cond(asked, ranked, lambda: logits_BV)
+    def best_p() -> jax.Array:
+        probs_BV, order_BV = jax.nn.softmax(kept_BV, axis=-1), _order(kept_BV)
+
+        def enough(least_B: jax.Array) -> jax.Array:
+            return jnp.sum(jnp.where(order_BV >= least_B[:, None], probs_BV, 0.0), axis=-1) >= by.top_p_B
+
+        last_B = _search(enough, by.seed_B, 32)
+        return jnp.where((order_BV >= last_B[:, None]) | (by.top_p_B == 1)[:, None], kept_BV, -jnp.inf)
+
+    kept_BV = jax.lax.cond(jnp.any(by.top_k_B > 0), best_k, lambda: logits_BV)
+    kept_BV = jax.lax.cond(jnp.any(by.top_p_B < 1), best_p, lambda: kept_BV)
     least_B = jnp.max(kept_BV, axis=-1) + jnp.log(by.min_p_B)
     return jnp.where(kept_BV >= least_B[:, None], kept_BV, -jnp.inf)
+
+
+def draw(logits_BV: jax.Array, seed_B: jax.Array, index_B: jax.Array) -> jax.Array:
+    """One token of every row by its probability, int32 (B,): where the running sum of probabilities passes a uniform
+    random number, which seed and index decide."""
+    weights_BV = jnp.exp(logits_BV - jnp.max(logits_BV, axis=-1, keepdims=True))
+    uniform_B = jax.vmap(lambda seed, index: jax.random.uniform(jax.random.fold_in(jax.random.key(seed), index)))(
+        seed_B, index_B
+    )
+    number_B = uniform_B * jnp.sum(weights_BV, axis=-1)
+    t_V = jnp.arange(logits_BV.shape[1], dtype=jnp.uint32)
+
+    def not_passed(count_B: jax.Array) -> jax.Array:
+        before_BV = t_V[None] < count_B[:, None]
+        return jnp.sum(jnp.where(before_BV, weights_BV, 0.0), axis=-1) <= number_B
+
+    return _search(not_passed, seed_B, len(t_V).bit_length()).astype(jnp.int32)
+
+
+def _order(x_BV: jax.Array) -> jax.Array:
+    """uint32 in the order of the floats."""
+    bits_BV = jax.lax.bitcast_convert_type(x_BV, jnp.uint32)
+    return jnp.where(bits_BV >> 31 == 1, ~bits_BV, bits_BV | jnp.uint32(1 << 31))
+
+
+def _search(holds: Callable[[jax.Array], jax.Array], like_B: jax.Array, bits: int) -> jax.Array:
+    """The largest uint32 of so many bits for which `holds`, row by row; of a condition that holds for 0, and for no
+    number above one for which it does not."""
+
+    def bit(i: jax.Array, found_B: jax.Array) -> jax.Array:
+        more_B = found_B | (jnp.uint32(1) << (bits - 1 - i).astype(jnp.uint32))
+        return jnp.where(holds(more_B), more_B, found_B)
+
+    return jax.lax.fori_loop(0, bits, bit, jnp.zeros_like(like_B, dtype=jnp.uint32))
