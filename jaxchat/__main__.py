@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import errno
 import io
 import itertools
 import os
@@ -481,18 +482,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the verb that `arguments` (the process's own by default) name; returns the exit status."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow, where it is used, reports its CPU kernels at 1
     try:
-        return _dispatch(list(sys.argv[1:] if arguments is None else arguments))
+        status = _dispatch(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+        return status
     except InputError as error:
         return _refuse(str(error))
-    except OSError as error:
-        if isinstance(error, BrokenPipeError):  # the reader of our output has gone: nothing is left to say
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
-        if error.filename is None:
-            raise
-        return _refuse(f"{error.filename}: {error.strerror}")
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # the reader of our output has gone: say nothing more, as a program that SIGPIPE ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (OSError, MemoryError, RuntimeError) as error:
+        sentence = _limit(error)
+        if sentence is None:
+            raise
+        return _refuse(sentence)
+
+
+def _limit(error: Exception) -> str | None:
+    """The limit of the machine that an error stands for, if it does: no fault of the program's."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "no space is left on the disk; free some and give the same command again"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        return (
+            "out of memory; take fewer or shorter rows (--data.batch, --data.seq-len), more micro-batches "
+            "(--accumulate), --remat full, or split the model over more devices (--mesh.fsdp)"
+        )
+    return None
 
 
 def _refuse(sentence: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -209,6 +210,42 @@ def test_an_option_of_a_format_reaches_its_reader(tmp_path: Path):
         assert main(["data", "import", "chitchat", "--min-turns", turns, "--out", str(out)]) == 0
         counts.append(json.loads((out / "stats.json").read_text())["conversations"])
     assert counts[1] < counts[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "no space is left on the disk"),
+        (PermissionError(errno.EACCES, "Permission denied", "secret.json"), "secret.json: Permission denied"),
+        (MemoryError(), "out of memory"),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nlong story"), "out of memory"),
+    ],
+)
+def test_a_limit_of_the_machine_is_one_sentence(
+    error: Exception, sentence: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    def fail(self: object) -> None:
+        raise error
+
+    monkeypatch.setattr(VERBS["data import"], "run", fail)
+    assert sentence in refusal(capsys, "data", "import", "messages", "x", "--out", "y")
+
+
+def test_a_fault_of_the_program_is_not_passed_off_as_bad_input(monkeypatch: pytest.MonkeyPatch):
+    def fail(self: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(VERBS["data import"], "run", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        main(["data", "import", "messages", "x", "--out", "y"])
+
+
+def test_a_reader_that_went_away_is_no_traceback():
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-m", "jaxchat", "--help"], stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_an_interrupt_is_quiet_and_leaves_nothing(tmp_path: Path):
