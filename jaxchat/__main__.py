@@ -1,7 +1,7 @@
 """The command line. Each verb is a dataclass of its arguments whose `run` imports the rooms it needs.
 
 Every verb ends with a line that says what was made and where, and exit status 0; input it cannot use is one sentence on
-standard error and exit status 2; an interrupt is exit status 130. This is the only file that knows tyro.
+standard error and exit status 2; an interrupt is exit status 130. This file and arguments.py alone know tyro.
 """
 
 from __future__ import annotations
@@ -10,22 +10,19 @@ import contextlib
 import dataclasses
 import difflib
 import errno
-import io
 import itertools
 import os
-import re
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
-import tyro
-import tyro.constructors
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
 import jaxchat
+from jaxchat.arguments import parse
 from jaxchat.errors import InputError
 from jaxchat.files import replacing, resolve
 
@@ -524,7 +521,7 @@ def _dispatch(argv: list[str]) -> int:
     name, rest = " ".join(argv[:words]), argv[words:]
     if not name:
         return _without_verb(argv)
-    verb = _parse(VERBS[name].parser(rest), rest, f"jaxchat {name}")
+    verb = parse(VERBS[name].parser(rest), rest, f"jaxchat {name}")
     to_program = verb.json == "-"
     with contextlib.redirect_stdout(sys.stderr) if to_program else contextlib.nullcontext():
         made = verb.run()
@@ -588,88 +585,6 @@ def _documented(cls: type[Verb], more: str) -> type[Verb]:
     made.__doc__ = f"{cls.__doc__}\n\n    {more}"
     made.__module__ = cls.__module__
     return made
-
-
-def _parse(kind: type[T], argv: Sequence[str], program: str) -> T:
-    """`argv` as a `kind`. What tyro would say at length about a mistake becomes one sentence."""
-    if {"-h", "--help"} & set(argv):
-        argv = ["--help"]  # with other words before it, tyro leaves those out of the help
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            return _tyro(kind, argv, program)
-    except SystemExit as exit:
-        if not exit.code:
-            raise
-    known = re.findall(r"(?:^|  |, )(--[\w.-]+)(?=[ ,])", _drawn(kind, ["--help"], program), re.MULTILINE)
-    raise InputError(f"{program}: {_unknown(argv, known) or _sentence(_drawn(kind, argv, program), argv)}")
-
-
-def _tyro(kind: type[T], argv: Sequence[str], program: str) -> T:
-    registry = tyro.constructors.ConstructorRegistry()
-    registry.primitive_rule(_path_or_else)
-    return tyro.cli(kind, prog=program, args=argv, config=(tyro.conf.AvoidSubcommands,), registry=registry)
-
-
-def _path_or_else(field: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
-    """A field that is a path or a dataclass, such as a tokenizer that is there or one to be trained, takes a path."""
-    members = get_args(field.type)
-    if Path not in members or not any(dataclasses.is_dataclass(member) for member in members):
-        return None
-    optional = type(None) in members
-    return tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="{None}|PATH" if optional else "PATH",
-        instance_from_str=lambda words: None if optional and words == ["None"] else Path(words[0]),
-        is_instance=lambda value: isinstance(value, members),
-        str_from_instance=lambda value: [str(value)],
-    )
-
-
-def _drawn(kind: type, argv: Sequence[str], program: str) -> str:
-    """What tyro prints, which has no colours nor boxes where it is not for a terminal, in very long lines."""
-    output, columns = io.StringIO(), os.environ.get("COLUMNS")
-    os.environ["COLUMNS"] = "1000"
-    try:
-        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output), contextlib.suppress(SystemExit):
-            _tyro(kind, argv, program)
-    finally:
-        os.environ.pop("COLUMNS")
-        if columns is not None:
-            os.environ["COLUMNS"] = columns
-    return output.getvalue()
-
-
-def _unknown(argv: Sequence[str], known: list[str]) -> str | None:
-    """The complaint about the first flag that does not exist."""
-    for word in argv:
-        flag = word.partition("=")[0].replace("_", "-")
-        if flag.startswith("--") and flag not in known:
-            near = difflib.get_close_matches(flag, known, n=1)
-            return f"there is no {flag}; " + (f"did you mean {near[0]}?" if near else "--help lists the options")
-    return None
-
-
-def _sentence(drawn: str, argv: Sequence[str]) -> str:
-    """The complaint in what tyro drew: a title, a rule, the complaint, a rule, help."""
-    _, complaint, *help = re.split(r"^ *-{5,} *$", drawn, flags=re.MULTILINE)
-    text = " ".join(complaint.split())
-    if text.startswith("Missing from"):
-        return f"missing {' and '.join(re.findall(r'^ {6}([^ ].*?) *$', complaint, re.MULTILINE))}"
-    if match := re.match(r"Missing value for argument '(.*?)'", text):
-        return f"{match[1]} needs a value; one that begins with a dash is written {match[1]}=VALUE"
-    if match := re.match(r"invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*?),?\)", text):
-        choices = [choice.strip("' ") for choice in match[3].split(",")]
-        near = difflib.get_close_matches(match[1], choices, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        return f"{match[2]} is one of {', '.join(choices)}, not {match[1]}{hint}"
-    if match := re.match(r"Error parsing (--\S+): ", text):
-        flag = match[1]
-        metavar = re.search(rf"^ +{re.escape(flag)} (.*?) *$", "".join(help), re.MULTILINE)
-        wanted = re.sub(r"^\{None\}\|(.*)", r"\1 or None", metavar[1]) if metavar else "another value"
-        given = next((b for a, b in itertools.pairwise(argv) if a.replace("_", "-") == flag), None)
-        given = given or next((a.partition("=")[2] for a in argv if a.replace("_", "-").startswith(f"{flag}=")), "this")
-        return f"{flag} takes {wanted}, not {given}"
-    return text
 
 
 if __name__ == "__main__":
