@@ -19,12 +19,14 @@ def loaded_by(program: str, names: tuple[str, ...]) -> set[str]:
 
 
 def test_no_module_loads_a_heavy_package_before_it_is_used():
+    """data/builder.py is a class of TFDS's, and is itself imported only where rows are written."""
     walk = """
 import importlib, pkgutil, jaxchat
 for module in pkgutil.walk_packages(jaxchat.__path__, "jaxchat."):
-    importlib.import_module(module.name)
+    if module.name != "jaxchat.data.builder":
+        importlib.import_module(module.name)
 """
-    assert loaded_by(walk, HEAVY) == set()
+    assert loaded_by(walk, (*HEAVY, "jaxchat.data.builder")) == set()
 
 
 @pytest.mark.parametrize("room", ["jaxchat.__main__", "jaxchat.chat", "jaxchat.corpora.importing"])
