@@ -24,7 +24,7 @@ from jaxchat.sample.methods import Methods, Sampling, choose, methods
 from jaxchat.sample.text import Writer
 
 ROWS = 16  # prompts generated for at once
-READ = 512  # prompt tokens read at once
+READ = (32, 128, 512)  # prompt tokens read at once: few lengths, since each is compiled
 DISPATCH = 32  # tokens between two looks by the host; fewer when someone reads along
 LIVE = 4
 
@@ -59,8 +59,8 @@ class Rows:
 class Generator:
     """A model laid out for generation, once; `generate` as often as you like.
 
-    stop_ids: tokens that end an answer. The number of compiled shapes is bounded: rows, prompts and caches are rounded
-    up to powers of two. Meant to live under one `mesh`.
+    stop_ids: tokens that end an answer. The number of compiled shapes is bounded: rows and caches are rounded up to
+    powers of two, prompts are read in pieces of a few lengths. Meant to live under one `mesh`.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class Generator:
         longest = max(map(len, prompts))
         last_BD = None
         while begin < longest:
-            T = min(READ, _power_of_two(longest - begin, least=16))
+            T = next((length for length in READ if length >= longest - begin), READ[-1])
             tokens_BT = np.zeros((len(prompts), T), np.int32)
             positions_BT = np.full((len(prompts), T), -1, np.int32)
             for row, prompt in enumerate(prompts):
