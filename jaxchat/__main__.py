@@ -196,7 +196,8 @@ class TokenizerTrain(Verb):
 class Train(Verb):
     """Train a model as a config file says, or go on with a run that was stopped.
 
-    The same command goes on where the newest checkpoint stands. `jaxchat train CONFIG.py --help` lists the config's
+    The same command goes on where the newest checkpoint stands. SIGTERM or Ctrl-C saves first (exit 143 or 130); a loss
+    that is not a number or jumps stops it unsaved (exit 2). `jaxchat train CONFIG.py --help` lists the config's
     fields, every one of which is a flag, with the values it has there.
     """
 

@@ -29,6 +29,7 @@ from jaxchat.models.config import DecoderConfig
 from jaxchat.models.decoder import Model, Params, Remat
 from jaxchat.sharding import Rules
 from jaxchat.train.checks import check_batch, check_length, check_model, check_seq_len, check_vocabulary
+from jaxchat.train.curve import draw_losses
 from jaxchat.train.folder import RunFolder
 from jaxchat.train.metrics import read_metrics
 from jaxchat.train.optim import OptimConfig
@@ -118,7 +119,7 @@ class Trained:
         score = f", held-out perplexity {self.held_out['perplexity']:.2f}" if self.held_out else ""
         if self.step < self.steps:
             return f"stopped and saved at step {self.step} of {self.steps} in {self.run}; the same command goes on"
-        return f"trained {self.steps} steps in {self.run}{score}"
+        return f"trained {self.step} steps in {self.run}{score}"
 
 
 def length_by_flag(config: Train, flagged: Train) -> Train:
@@ -190,7 +191,10 @@ def train(config: Train, run: Path) -> Trained:
         if restored is None:
             state = made.start(parts.params if parts.params is not None else _fresh(made.model, config.seed))
         elif restored >= steps:
-            scores = last_scores(read_metrics(folder.metrics))
+            records = read_metrics(folder.metrics)
+            if not folder.curve.exists():  # killed between its last checkpoint and the drawing
+                draw_losses(records, folder.curve, title=str(run))
+            scores = last_scores(records)
             return Trained(run, restored, steps, scores[1] if scores else None)
         else:
             state = checkpoints.restore(restored, made.state)
