@@ -71,14 +71,13 @@ def test_version(capsys: pytest.CaptureFixture[str]):
     assert re.fullmatch(r"jaxchat \d+\.\d+\.\d+\n", capsys.readouterr().out)
 
 
-def test_help_answers_in_half_a_second():
-    """The best of several, for a machine that does other things besides."""
-    seconds = []
-    for _ in range(4):
-        start = time.monotonic()
-        subprocess.run([sys.executable, "-m", "jaxchat", "--help"], check=True, capture_output=True)
-        seconds.append(time.monotonic() - start)
-    assert min(seconds) < 0.5
+def test_help_loads_nothing_that_is_slow_to_load():
+    """Half a second is what this buys; a clock would measure what else the machine does."""
+    code = "import sys, jaxchat.__main__ as m; m.main(['--help']); print(*sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    loaded = set(shown.splitlines()[-1].split())
+    assert "jaxchat.errors" in loaded
+    assert not loaded & {"jax", "numpy", "flax", "orbax", "tensorflow", "transformers", "rich", "tokenizers"}
 
 
 @pytest.mark.parametrize(
