@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import optax
 import optax.contrib
+from jax.sharding import NamedSharding
 
 from jaxchat.errors import InputError
 from jaxchat.models.decoder import Params
@@ -133,8 +134,12 @@ def _matrices(params: Params) -> Params:
 def _partitioned(inner: optax.GradientTransformation) -> optax.GradientTransformation:
     """Leaves the placing of intermediate arrays to the compiler: Optax's Newton-Schulz names no shardings."""
 
+    def place(x: jax.Array) -> NamedSharding:
+        # The mesh at hand, and not the array's own: a step count that nothing has placed yet knows of none.
+        return NamedSharding(jax.sharding.get_abstract_mesh(), jax.typeof(x).sharding.spec)
+
     def update(grads: Params, state: Any, params: Params) -> tuple[Params, Any]:
-        shardings = jax.tree.map(lambda x: jax.typeof(x).sharding, (grads, state))
+        shardings = jax.tree.map(place, (grads, state))
         return jax.sharding.auto_axes(inner.update, out_sharding=shardings)(grads, state, params)
 
     return optax.GradientTransformation(inner.init, update)
