@@ -25,6 +25,7 @@ import jaxchat
 from jaxchat.arguments import parse
 from jaxchat.errors import InputError
 from jaxchat.files import replacing, resolve
+from jaxchat.large_pages import begin_again_with_large_pages
 
 if TYPE_CHECKING:
     from jaxchat.chat.template import ChatFormat
@@ -50,6 +51,8 @@ class Verb:
     """What all verbs share. The first line of a verb's docstring is its summary in the help."""
 
     usage: ClassVar[str]
+    computes: ClassVar[bool] = False
+    """Whether it runs a model: its process then asks for large pages."""
 
     json: Annotated[str | None, arg(metavar="FILE|-")] = None
     """Also write the result as JSON to this file, or with - to standard output."""
@@ -202,6 +205,7 @@ class Train(Verb):
     """
 
     usage = "CONFIG.py [--run DIR] [--field.path VALUE ...]"
+    computes = True
 
     config: Positional[Annotated[Path, arg(metavar="CONFIG.py")]]
     """A Python file whose config() returns a jaxchat.run.Train."""
@@ -239,6 +243,8 @@ class Train(Verb):
 @dataclass(frozen=True, kw_only=True)
 class Sampled(Verb):
     """What the verbs share that choose tokens."""
+
+    computes = True
 
     temperature: float = 0.7
     """How far from the likeliest token the choice may stray; 0 is greedy."""
@@ -356,6 +362,7 @@ class Eval(Verb):
     """
 
     usage = "MODEL ... --data DIR ... [--out FILE.json]"
+    computes = True
 
     models: Positional[Annotated[tuple[str, ...], arg(metavar="MODEL ...")]]
     """Runs (RUN@STEP for one checkpoint), Hugging Face folders or hub names, .gguf files, package:NAME/FILE."""
@@ -393,6 +400,7 @@ class HfImport(Verb):
     """
 
     usage = "SRC --out DIR"
+    computes = True
 
     source: Positional[Annotated[str, arg(metavar="SRC")]]
     """The model to read."""
@@ -480,6 +488,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the verb that `arguments` (the process's own by default) name; returns the exit status."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow, where it is used, reports its CPU kernels at 1
     try:
+        if arguments is None:
+            _prepare_process(sys.argv[1:])
         status = _dispatch(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
         return status
@@ -517,9 +527,20 @@ def _refuse(sentence: str) -> int:
     return 2
 
 
-def _dispatch(argv: list[str]) -> int:
+def _prepare_process(argv: list[str]) -> None:
+    name, _ = _verb(argv)
+    if name and VERBS[name].computes:
+        begin_again_with_large_pages()
+
+
+def _verb(argv: list[str]) -> tuple[str, list[str]]:
+    """The verb that `argv` begins with ("" for none), and the rest."""
     words = next((n for n in (2, 1) if " ".join(argv[:n]) in VERBS), 0)
-    name, rest = " ".join(argv[:words]), argv[words:]
+    return " ".join(argv[:words]), argv[words:]
+
+
+def _dispatch(argv: list[str]) -> int:
+    name, rest = _verb(argv)
     if not name:
         return _without_verb(argv)
     verb = parse(VERBS[name].parser(rest), rest, f"jaxchat {name}")

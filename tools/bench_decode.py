@@ -4,19 +4,21 @@
 
 Every contestant is a process of its own; they take turns, so that all see the same machine. A turn is what a user
 calls: one `generate` of `--tokens` tokens for each prompt of 16, reading the prompts and choosing tokens included, with
-random weights in float32. Medians are reported.
+random weights in float32. Medians are reported. jaxchat runs as its command line does, in large pages where the kernel
+has them.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+
+from contest import FLAG, Contestants, enter, measure, result, transformers_llama, write
+
+from jaxchat.large_pages import begin_again_with_large_pages
 
 PROMPT = 16
 BATCHES = (1, 8)
@@ -24,6 +26,7 @@ OURS, PEER = "jaxchat", "transformers f32"
 
 
 def jaxchat_generate(rows: int, tokens: int) -> Callable[[], None]:
+    begin_again_with_large_pages()
     import jax
 
     from jaxchat.mesh import make_mesh
@@ -52,23 +55,8 @@ def jaxchat_generate(rows: int, tokens: int) -> Callable[[], None]:
 
 def transformers_generate(rows: int, tokens: int) -> Callable[[], None]:
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
 
-    from jaxchat.models.presets import smollm2_135m
-
-    ours = smollm2_135m()
-    config = LlamaConfig(
-        vocab_size=ours.vocab_size,
-        hidden_size=ours.width,
-        intermediate_size=ours.hidden,
-        num_hidden_layers=ours.layers,
-        num_attention_heads=ours.heads,
-        num_key_value_heads=ours.kv_heads,
-        tie_word_embeddings=True,
-        rms_norm_eps=ours.norm_eps,
-        rope_parameters={"rope_type": "default", "rope_theta": ours.rope_theta},
-    )
-    model = LlamaForCausalLM(config).eval()
+    model = transformers_llama().eval()
     prompts = torch.tensor(_prompts(rows))
 
     def run() -> None:
@@ -92,48 +80,16 @@ def _prompts(rows: int) -> list[list[int]]:
     return [[first + 100 * row + t for t in range(PROMPT)] for row in range(rows)]
 
 
-CONTESTANTS = {OURS: jaxchat_generate, PEER: transformers_generate}
+def contestants(tokens: int) -> Contestants:
+    made: dict[str, Callable[[], Callable[[], None]]] = {}
+    for rows in BATCHES:
+        made[_name(OURS, rows)] = partial(jaxchat_generate, rows, tokens)
+        made[_name(PEER, rows)] = partial(transformers_generate, rows, tokens)
+    return made
 
 
-def work(name: str, rows: int, tokens: int) -> None:
-    """One contestant: warms up, then runs once for every line on standard input and answers with the seconds."""
-    run = CONTESTANTS[name](rows, tokens)
-    run()
-    print("ready", flush=True)
-    for _ in sys.stdin:
-        begun = time.perf_counter()
-        run()
-        print(time.perf_counter() - begun, flush=True)
-
-
-def measure(repeats: int, tokens: int) -> dict[tuple[str, int], float]:
-    """Median tokens a second of each contestant and batch, one run each in turn."""
-    from jaxchat.progress import track
-
-    workers = {}
-    for key in [(name, rows) for rows in BATCHES for name in CONTESTANTS]:
-        command = [sys.executable, __file__, "--tokens", str(tokens), "--work", key[0], "--rows", str(key[1])]
-        workers[key] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        if _answer(workers[key]) != "ready":
-            sys.exit(f"{key[0]} did not come up")
-    speeds: dict[tuple[str, int], list[float]] = {key: [] for key in workers}
-    for _ in track(range(repeats), label=f"{tokens} tokens each", unit="turns"):
-        for key, worker in workers.items():
-            assert worker.stdin
-            worker.stdin.write("\n")
-            worker.stdin.flush()
-            speeds[key].append(key[1] * tokens / float(_answer(worker)))
-    for worker in workers.values():
-        worker.communicate()
-    return {key: statistics.median(each) for key, each in speeds.items()}
-
-
-def _answer(worker: subprocess.Popen[str]) -> str:
-    assert worker.stdout
-    line = worker.stdout.readline().strip()
-    if not line:
-        sys.exit(f"a contestant ended with exit code {worker.wait()}")
-    return line
+def _name(who: str, rows: int) -> str:
+    return f"{who}, batch {rows}"
 
 
 def main() -> None:
@@ -141,26 +97,16 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--tokens", type=int, default=64, help="that each prompt is answered with")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--work", help=argparse.SUPPRESS)
-    parser.add_argument("--rows", type=int, help=argparse.SUPPRESS)
+    parser.add_argument(FLAG, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.work:
-        work(args.work, args.rows, args.tokens)
-        return
-    speed = measure(args.repeats, args.tokens)
+    enter(contestants(args.tokens))
+    seconds = measure(contestants(args.tokens), args.repeats, f"{args.tokens} tokens each")
     results = []
     for rows in BATCHES:
-        ours, peer = speed[OURS, rows], speed[PEER, rows]
+        ours, peer = (rows * args.tokens / seconds[_name(who, rows)] for who in (OURS, PEER))
         print(f"batch {rows}: {OURS} {ours:.1f} tokens/s, {PEER} {peer:.1f}: {ours / peer:.2f} times")
-        name = f"greedy decoding, SmolLM2-135M, batch {rows}"
-        results.append(
-            {"name": name, "ours": ours, "peer": peer, "peer_name": PEER, "unit": "tokens/s", "ratio": ours / peer}
-        )
-    if args.json:
-        from jaxchat.files import replacing
-
-        with replacing(args.json) as file:
-            json.dump(results, file, indent=1)
+        results.append(result(f"greedy decoding, SmolLM2-135M, batch {rows}", ours, peer, PEER, "tokens/s"))
+    write(results, args.json)
 
 
 if __name__ == "__main__":

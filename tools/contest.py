@@ -1,0 +1,100 @@
+"""Contestants that take turns: each a process of its own, one run each in turn, so that all see the same machine.
+
+A bench names its contestants in a dict `name: prepare`, where `prepare()` returns the function to be timed, calls
+`enter(CONTESTANTS)` before anything else, and then `measure`.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+Contestants = Mapping[str, Callable[[], Callable[[], None]]]
+FLAG = "--contestant"
+
+
+def enter(contestants: Contestants, warm_up: int = 2) -> None:
+    """Returns at once in the bench itself. In a contestant's process: warms up, then runs once for every line on
+    standard input, answers each with the seconds it took, and exits."""
+    if FLAG not in sys.argv:
+        return
+    run = contestants[sys.argv[sys.argv.index(FLAG) + 1]]()
+    for _ in range(warm_up):
+        run()
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        begun = time.perf_counter()
+        run()
+        print(time.perf_counter() - begun, flush=True)
+    sys.exit()
+
+
+def measure(contestants: Contestants, repeats: int, label: str) -> dict[str, float]:
+    """Median seconds of each contestant over `repeats` turns."""
+    from jaxchat.progress import track
+
+    workers: dict[str, subprocess.Popen[str]] = {}
+    for name in contestants:
+        command = [sys.executable, *sys.argv, FLAG, name]
+        workers[name] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        if _answer(workers[name], name) != "ready":
+            sys.exit(f"{name} did not come up")
+    seconds: dict[str, list[float]] = {name: [] for name in workers}
+    for _ in track(range(repeats), label=label, unit="turns"):
+        for name, worker in workers.items():
+            assert worker.stdin
+            worker.stdin.write("\n")
+            worker.stdin.flush()
+            seconds[name].append(float(_answer(worker, name)))
+    for worker in workers.values():
+        worker.communicate()
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def result(name: str, ours: float, peer: float, peer_name: str, unit: str) -> dict[str, Any]:
+    """One line of a bench's JSON: more is better."""
+    return {"name": name, "ours": ours, "peer": peer, "peer_name": peer_name, "unit": unit, "ratio": ours / peer}
+
+
+def write(results: list[dict[str, Any]], file: Path | None) -> None:
+    from jaxchat.files import replacing
+
+    if file:
+        with replacing(file) as out:
+            json.dump(results, out, indent=1)
+
+
+def _answer(worker: subprocess.Popen[str], name: str) -> str:
+    assert worker.stdout
+    line = worker.stdout.readline().strip()
+    if not line:
+        sys.exit(f"{name} ended with exit code {worker.wait()}")
+    return line
+
+
+def transformers_llama() -> Any:
+    """SmolLM2-135M's shape as transformers builds it, in float32 with random weights."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from jaxchat.models.presets import smollm2_135m
+
+    ours = smollm2_135m()
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=ours.vocab_size,
+            hidden_size=ours.width,
+            intermediate_size=ours.hidden,
+            num_hidden_layers=ours.layers,
+            num_attention_heads=ours.heads,
+            num_key_value_heads=ours.kv_heads,
+            tie_word_embeddings=True,
+            rms_norm_eps=ours.norm_eps,
+            rope_parameters={"rope_type": "default", "rope_theta": ours.rope_theta},
+        )
+    )
