@@ -2,8 +2,8 @@
 
     {"id": "a1", "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]}
 
-`source`, `tools` and `meta` are written only when there is something to say; a message's `train` weight only when it
-is not 1.
+`source`, `tools`, `rejected` and `meta` are written only when there is something to say; a message's `train` weight only
+when it is not 1.
 """
 
 from __future__ import annotations
@@ -67,13 +67,18 @@ class Message:
 
 @dataclass(frozen=True)
 class Conversation:
-    """Messages in order, the tools on offer (JSON schemas in OpenAI's form), and where it all came from."""
+    """Messages in order, the tools on offer (JSON schemas in OpenAI's form), and where it all came from.
+
+    `rejected`, where a preference is known, is the whole of the worse conversation: it begins as `messages` does and ends
+    in another way, which is the worse one.
+    """
 
     id: str
     messages: tuple[Message, ...]
     tools: tuple[dict[str, Any], ...] = ()
     source: str = ""
     meta: dict[str, Any] = field(default_factory=dict)
+    rejected: tuple[Message, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """This conversation as a JSON object; `from_json` gives it back equal."""
@@ -81,6 +86,8 @@ class Conversation:
         if self.source:
             row["source"] = self.source
         row["messages"] = [_message_to_json(message) for message in self.messages]
+        if self.rejected:
+            row["rejected"] = [_message_to_json(message) for message in self.rejected]
         if self.tools:
             row["tools"] = list(self.tools)
         if self.meta:
@@ -111,9 +118,12 @@ class Conversation:
         if not isinstance(meta, dict):
             raise ValueError(f"`meta` is {_kind(meta)}, not an object")
         name, source = rest.pop("id", None), rest.pop("source", None)
+        # Preference sets have a `rejected` of other forms as well, a text or one message: those stay in `meta`.
+        worse = rest.pop("rejected") if isinstance(rest.get("rejected"), list) else []
         return Conversation(
             id="" if name is None else str(name),
             messages=tuple(_message_from_json(message, f"message {i}") for i, message in enumerate(messages)),
+            rejected=tuple(_message_from_json(message, f"rejected message {i}") for i, message in enumerate(worse)),
             tools=tuple(tools),
             source="" if source is None else str(source),
             meta={**rest, **meta},

@@ -32,6 +32,7 @@ CONVERSATIONS = st.builds(
     tools=st.lists(st.dictionaries(TEXT, JSON, max_size=2), max_size=2).map(tuple),
     source=TEXT,
     meta=st.dictionaries(st.sampled_from(["topic", "lang"]), JSON, max_size=2),
+    rejected=st.lists(MESSAGES, max_size=2).map(tuple),
 )
 
 
@@ -52,6 +53,14 @@ def test_the_written_form_is_openais() -> None:
         "train": 0.5,
     }
     assert conversation.to_json() == {"id": "a", "messages": [message]}
+
+
+def test_the_worse_conversation_is_messages_and_other_forms_of_it_are_kept_as_they_are() -> None:
+    row = {"messages": [{"role": "user", "content": "a"}], "rejected": [{"role": "robot", "content": "b"}]}
+    with pytest.raises(ValueError, match="rejected message 0: role 'robot'"):
+        Conversation.from_json(row)
+    assert Conversation.from_json({**row, "rejected": "b"}).meta == {"rejected": "b"}
+    assert "rejected" not in Conversation.from_json({**row, "rejected": []}).to_json()
 
 
 def test_arguments_as_text_and_as_an_object_are_one_call() -> None:
