@@ -12,9 +12,10 @@ import difflib
 import importlib
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any, ClassVar, Literal, cast
 
+from jaxchat.corpora.archives import ARCHIVES, members
 from jaxchat.corpora.ledger import Dropped, Found, Ledger, Rejected
 from jaxchat.corpora.rows import COMPRESSED, Source
 from jaxchat.errors import InputError
@@ -24,6 +25,13 @@ __all__ = ["READERS", "Dropped", "Found", "Ledger", "Reader", "Rejected", "Sourc
 READERS: dict[str, str] = {
     "chatterbot": "jaxchat.corpora.chatterbot:Chatterbot",
     "chitchat": "jaxchat.corpora.chitchat:Chitchat",
+    "alpaca": "jaxchat.corpora.alpaca:Alpaca",
+    "belle": "jaxchat.corpora.belle:Belle",
+    "dolly": "jaxchat.corpora.dolly:Dolly",
+    "firefly": "jaxchat.corpora.firefly:Firefly",
+    "lccc": "jaxchat.corpora.lccc:Lccc",
+    "sharegpt": "jaxchat.corpora.sharegpt:Sharegpt",
+    "ultrachat": "jaxchat.corpora.ultrachat:Ultrachat",
     "messages": "jaxchat.corpora.messages:Messages",
 }
 
@@ -37,37 +45,52 @@ class Reader:
     suffixes: ClassVar[tuple[str, ...]] = ()
 
     def files(self, paths: Sequence[Path]) -> list[Source]:
-        """The files to read: those named, and in a folder those with this format's suffixes, sorted by path."""
+        """The files to read: those named, and in a folder or an archive those that `fits` takes, sorted by path."""
         if not paths:
             raise InputError("no file to read; name one or a folder of them")
-        found: list[Path] = []
+        found: list[tuple[Path, str]] = []
         for path in paths:
-            inside = sorted(file for file in path.rglob("*") if file.is_file() and self._fits(file))
-            if path.is_dir() and not inside:
-                raise InputError(f"{path}: no {' or '.join(self.suffixes)} file in this folder")
             if not path.exists():
                 raise InputError(f"{path}: no such file or folder")
-            found += inside or [path]
+            files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+            inside: list[tuple[Path, str]] = []
+            for file in files:
+                if file.suffix.lower() in ARCHIVES:
+                    inside += [(file, name) for name in members(file) if self.fits(PurePosixPath(name))]
+                elif path.is_file() or self.fits(PurePosixPath(file)):
+                    inside.append((file, ""))
+            if not inside:
+                raise InputError(f"{path}: no {self.wanted} in this {'folder' if path.is_dir() else 'archive'}")
+            found += inside
         return named(found)
 
     def read(self, files: Sequence[Source], ledger: Ledger) -> Iterator[Found | Rejected]:
         """Yields an item for every row of `files`; what reads a row enters it in `ledger` first."""
         raise NotImplementedError
 
-    def _fits(self, file: Path) -> bool:
-        plain = file.with_suffix("") if file.suffix in COMPRESSED else file
-        return plain.suffix in self.suffixes
+    @property
+    def wanted(self) -> str:
+        """What `fits` takes, in words."""
+        return f"{' or '.join(self.suffixes)} file"
+
+    def fits(self, file: PurePath) -> bool:
+        """Whether a file found in a folder or archive is of this format, by its name: compressed or not."""
+        plain = file.with_suffix("") if file.suffix.lower() in COMPRESSED else file
+        return plain.suffix.lower() in self.suffixes
 
 
-def named(files: Sequence[Path]) -> list[Source]:
-    """The files, each once, by names as short as tell them apart: without the folders that all have in common."""
-    unique = list(dict.fromkeys(file.absolute() for file in files))
+def named(files: Sequence[Path | tuple[Path, str]]) -> list[Source]:
+    """The files, each once, by names as short as tell them apart: without the folders that all have in common. A file
+    in an archive is the archive's path and the member's name."""
+    pairs = (file if isinstance(file, tuple) else (file, "") for file in files)
+    unique = list(dict.fromkeys((path.absolute(), member) for path, member in pairs))
+    parts = [(*path.parts, *PurePosixPath(member).parts) if member else path.parts for path, member in unique]
     depth = 0
-    while len({file.parts[depth] for file in unique if len(file.parts) > depth + 1}) == 1 and all(
-        len(file.parts) > depth + 1 for file in unique
+    while len({part[depth] for part in parts if len(part) > depth + 1}) == 1 and all(
+        len(part) > depth + 1 for part in parts
     ):
         depth += 1
-    return [Source(file, "/".join(file.parts[depth:])) for file in unique]
+    return [Source(path, "/".join(part[depth:]), member) for (path, member), part in zip(unique, parts)]
 
 
 def reader_class(format: str) -> type[Reader]:

@@ -34,12 +34,12 @@ def import_corpus(
     `rows_used` + `rows_rejected` + `rows_dropped`, `conversations`, `messages`, `roles`, `characters`, `reasons`.
 
     `options` are the reader's, by name, or the reader itself. Raises InputError when `out` is taken, a path or option
-    is no good, or nothing at all could be used.
+    is no good, or not a single row is of this format. Rows that an option drops are: they make an empty folder.
     """
     reader = options if isinstance(options, Reader) else make_reader(format, options)
     files = reader.files([Path(path) for path in paths])
     with new_folder(out) as folder:
-        total = sum(file.path.stat().st_size for file in files)
+        total = sum(path.stat().st_size for path in {file.path for file in files})
         with Bar(f"reading {format}", total, "bytes") as bar:
             stats = {
                 "format": format,
@@ -47,7 +47,7 @@ def import_corpus(
                 "files": [file.name for file in files],
                 **_write(reader, files, folder, bar),
             }
-        if not stats["conversations"]:
+        if not stats["conversations"] and not stats["rows_dropped"]:
             why = "; ".join(f"{reason} ({n} rows)" for reason, n in list(stats["reasons"].items())[:3])
             where = files[0].path if len(files) == 1 else f"{len(files)} files"
             raise InputError(f"{where}: no conversation to be had as {format}: {why or 'no rows at all'}")

@@ -1,7 +1,7 @@
 """Reading big files row by row, in constant memory: lines, JSON lines, the elements of one big JSON array or object.
 
-Files may be compressed (.gz, .bz2, .xz, .zst). Whatever cannot be read as a row is yielded as Rejected, and reading
-goes on behind it. Every row is entered in the ledger as read before it is yielded.
+Files may be compressed (.gz, .bz2, .xz, .zst) or stand in an archive (.zip, .7z). Whatever cannot be read as a row is
+yielded as Rejected, and reading goes on behind it. Every row is entered in the ledger as read before it is yielded.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import io
 import json
 import lzma
 import re
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
 
+from jaxchat.corpora.archives import DamagedError, opened_member
 from jaxchat.corpora.ledger import Ledger, Rejected
 from jaxchat.errors import InputError
 
@@ -30,10 +32,17 @@ COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
 @dataclass(frozen=True)
 class Source:
-    """A file to read, and the short name that its rows go by."""
+    """A file to read, and the short name that its rows go by; in an archive (`path`), the file is its `member`."""
 
     path: Path
     name: str
+    member: str = ""
+
+    @property
+    def file_name(self) -> str:
+        """The file's own name, in lower case and without what says that it is compressed."""
+        name = PurePosixPath(self.member or self.path.name).name.lower()
+        return name.removesuffix(next((suffix for suffix in COMPRESSED if name.endswith(suffix)), ""))
 
 
 @dataclass(frozen=True)
@@ -286,6 +295,15 @@ class _Metered(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
+    def seekable(self) -> bool:
+        return self.raw.seekable()
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self.raw.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self.raw.tell()
+
     def readinto(self, buffer: Any) -> int:
         n = self.raw.readinto(buffer) or 0
         self.ledger.on_bytes(n)
@@ -304,7 +322,9 @@ def _opened(source: Source, ledger: Ledger) -> Iterator[IO[bytes]]:
         except OSError as error:
             raise InputError(f"{source.path}: {error.strerror}; name a file that can be read") from None
         file: Any = stack.enter_context(io.BufferedReader(_Metered(raw, ledger), CHUNK))
-        match source.path.suffix:
+        if source.member:
+            file = stack.enter_context(opened_member(source.path, file, source.member))
+        match PurePosixPath(source.member or source.path.name).suffix.lower():
             case ".gz":
                 file = stack.enter_context(gzip.GzipFile(fileobj=file))
             case ".bz2":
@@ -321,12 +341,15 @@ def _opened(source: Source, ledger: Ledger) -> Iterator[IO[bytes]]:
         yield file
 
 
+_DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, DamagedError)
+
+
 def _read(source: Source, read: Callable[[], bytes]) -> bytes:
     """One read, where a damaged compressed file is the input's fault."""
     try:
         return read()
     except Exception as error:
-        if isinstance(error, OSError | EOFError | zlib.error | lzma.LZMAError) or type(error).__name__ == "ZstdError":
+        if isinstance(error, _DAMAGE) or type(error).__name__ == "ZstdError":
             raise InputError(f"{source.path}: cannot be read ({error}); is the file whole?") from None
         raise
 
