@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath, PurePosixPath
@@ -32,6 +33,9 @@ READERS: dict[str, str] = {
     "lccc": "jaxchat.corpora.lccc:Lccc",
     "sharegpt": "jaxchat.corpora.sharegpt:Sharegpt",
     "ultrachat": "jaxchat.corpora.ultrachat:Ultrachat",
+    "cornell": "jaxchat.corpora.cornell:Cornell",
+    "convokit": "jaxchat.corpora.convokit:Convokit",
+    "twitter": "jaxchat.corpora.twitter:Twitter",
     "messages": "jaxchat.corpora.messages:Messages",
 }
 
@@ -123,6 +127,10 @@ def make_reader(format: str, options: Mapping[str, Any] | None = None) -> Reader
 
 
 def _of_type(value: Any, wanted: Any, where: str) -> Any:
+    if isinstance(wanted, types.UnionType):  # T | None
+        if value is None or str(value).lower() == "none":
+            return None
+        (wanted,) = (kind for kind in typing.get_args(wanted) if kind is not types.NoneType)
     if typing.get_origin(wanted) is Literal:
         choices = typing.get_args(wanted)
         if value in choices:

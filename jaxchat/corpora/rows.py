@@ -80,8 +80,8 @@ def whole(source: Source, ledger: Ledger) -> str | bytes:
         return content
 
 
-def lines(source: Source, ledger: Ledger, encoding: str = "utf-8") -> Iterator[Row | Rejected]:
-    """The lines that are not blank, as text without the line's end; the position is the line's number."""
+def raw_lines(source: Source, ledger: Ledger) -> Iterator[tuple[int, bytes]]:
+    """All lines as they stand, with their numbers from 1; a byte order mark is left out."""
     with _opened(source, ledger) as file:
         position = 0
         while line := _read(source, lambda: file.readline(LONGEST)):
@@ -91,14 +91,20 @@ def lines(source: Source, ledger: Ledger, encoding: str = "utf-8") -> Iterator[R
                 line = line.removeprefix(codecs.BOM_UTF8)
             if len(line) == LONGEST and not line.endswith(b"\n"):
                 raise InputError(f"{source.path}, line {position}: longer than {LONGEST >> 20} MB; is it this format?")
-            if not line.strip():
-                continue
-            ledger.read(source.name, position)
-            try:
-                yield Row(source.name, position, line.decode(encoding).rstrip("\r\n"))
-            except UnicodeDecodeError as error:
-                text = line.decode(encoding, errors="surrogateescape" if encoding == "utf-8" else "backslashreplace")
-                yield Rejected(source.name, position, f"not {encoding.upper()} at byte {error.start}", text)
+            yield position, line
+
+
+def lines(source: Source, ledger: Ledger, encoding: str = "utf-8") -> Iterator[Row | Rejected]:
+    """The lines that are not blank, as text without the line's end; the position is the line's number."""
+    for position, line in raw_lines(source, ledger):
+        if not line.strip():
+            continue
+        ledger.read(source.name, position)
+        try:
+            yield Row(source.name, position, line.decode(encoding).rstrip("\r\n"))
+        except UnicodeDecodeError as error:
+            text = line.decode(encoding, errors="surrogateescape" if encoding == "utf-8" else "backslashreplace")
+            yield Rejected(source.name, position, f"not {encoding.upper()} at byte {error.start}", text)
 
 
 def json_lines(source: Source, ledger: Ledger) -> Iterator[Row | Rejected]:
