@@ -2,8 +2,8 @@
 
     {"id": "a1", "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]}
 
-`source`, `tools`, `rejected` and `meta` are written only when there is something to say; a message's `train` weight only
-when it is not 1.
+`source`, `tools`, `rejected` and `meta` are written only when there is something to say; a message's `train` weight
+only when it is not 1.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ class Message:
 class Conversation:
     """Messages in order, the tools on offer (JSON schemas in OpenAI's form), and where it all came from.
 
-    `rejected`, where a preference is known, is the whole of the worse conversation: it begins as `messages` does and ends
-    in another way, which is the worse one.
+    `rejected`, where a preference is known, is the whole of the worse conversation: it begins as `messages` does and
+    ends in another way.
     """
 
     id: str

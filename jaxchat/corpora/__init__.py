@@ -36,6 +36,10 @@ READERS: dict[str, str] = {
     "cornell": "jaxchat.corpora.cornell:Cornell",
     "convokit": "jaxchat.corpora.convokit:Convokit",
     "twitter": "jaxchat.corpora.twitter:Twitter",
+    "reddit": "jaxchat.corpora.reddit:Reddit",
+    "dailydialog": "jaxchat.corpora.dailydialog:Dailydialog",
+    "oasst": "jaxchat.corpora.oasst:Oasst",
+    "preference": "jaxchat.corpora.preference:Preference",
     "messages": "jaxchat.corpora.messages:Messages",
 }
 
