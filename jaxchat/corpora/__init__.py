@@ -40,6 +40,12 @@ READERS: dict[str, str] = {
     "dailydialog": "jaxchat.corpora.dailydialog:Dailydialog",
     "oasst": "jaxchat.corpora.oasst:Oasst",
     "preference": "jaxchat.corpora.preference:Preference",
+    "stackexchange": "jaxchat.corpora.stackexchange:Stackexchange",
+    "discord": "jaxchat.corpora.discord:Discord",
+    "slack": "jaxchat.corpora.slack:Slack",
+    "telegram": "jaxchat.corpora.telegram:Telegram",
+    "wechat": "jaxchat.corpora.wechat:Wechat",
+    "whatsapp": "jaxchat.corpora.whatsapp:Whatsapp",
     "messages": "jaxchat.corpora.messages:Messages",
 }
 

@@ -82,7 +82,7 @@ class Cornell(Threaded):
                 elif line is None:
                     line = item[1:]
                 else:
-                    yield -1, (item[1], item[2], f"there is another line {item[3]}", item[-1])
+                    yield -1, (item[1], item[2], f"another line has the same id ({item[3]})", item[-1])
             if line is None:
                 continue
             if not named:
@@ -115,8 +115,8 @@ class Cornell(Threaded):
         blank = [Rejected(line.file, line.position, "no text", line.row) for line in spoken if not line.text.strip()]
         places = {line.place for line in spoken}
         if missing := [name for place, name in enumerate(names) if place not in places]:
-            talk = Rejected(file, position, f"line {missing[0]} is not in the input", row)
-            why = f"its conversation ({file}, row {position}) was rejected"
+            talk = Rejected(file, position, f"a line is not in the input ({missing[0]})", row)
+            why = f"its conversation was rejected ({file}, row {position})"
             return _Settled([talk], [Rejected(line.file, line.position, why, line.row) for line in spoken], spoken)
         by_name = len({line.name for line in spoken}) == len({line.speaker for line in spoken})
         try:
@@ -188,7 +188,7 @@ class _Films:
             elif len(fields := _fields(row.value)) != 6:
                 self.rejected.append(row.reject(f"{len(fields)} fields, not 6"))
             elif fields[0] in self._rows:
-                self.rejected.append(row.reject(f"there is another film {fields[0]}"))
+                self.rejected.append(row.reject(f"another film has the same id ({fields[0]})"))
             else:
                 self._rows[fields[0]] = row
 

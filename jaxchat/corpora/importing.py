@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -18,7 +19,7 @@ from jaxchat.progress import Bar
 
 FILES = ("conversations.jsonl", "rejected.jsonl", "dropped.jsonl")
 # How many kinds of reasons stats.json counts; each row's own stands beside it in rejected.jsonl and dropped.jsonl.
-REASONS = 20
+REASONS, MOST_REASONS = 20, 10_000
 
 
 def import_corpus(
@@ -77,7 +78,8 @@ def _write(reader: Reader, files: Sequence[Source], folder: Path, bar: Bar) -> d
                 conversation = replace(conversation, meta={**conversation.meta, "rows": rows})
                 found.write(json.dumps(conversation.to_json(), ensure_ascii=False) + "\n")
             else:
-                reasons[item.reason] += 1
+                kind = _kind(item.reason)
+                reasons[kind if kind in reasons or len(reasons) < MOST_REASONS else "other"] += 1
                 _write_row(dropped if isinstance(item, Dropped) else rejected, item)
     return {
         **ledger.counts(),
@@ -87,6 +89,11 @@ def _write(reader: Reader, files: Sequence[Source], folder: Path, bar: Bar) -> d
         "characters": characters,
         "reasons": dict(reasons.most_common(REASONS)),
     }
+
+
+def _kind(reason: str) -> str:
+    """The reason without what is this row's alone: an id in brackets at its end, where in a row an error stands."""
+    return re.sub(r" \(.*\)$| at (?:character|byte) \d+$|, after .*$", "", reason, flags=re.DOTALL)
 
 
 def _write_row(file: IO[str], item: Rejected) -> None:

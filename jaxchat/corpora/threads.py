@@ -41,7 +41,7 @@ def grow(nodes: Sequence[Node[T]], orphans: Orphans = "reject") -> tuple[list[No
     rejected: list[tuple[Node[T], str]] = []
     for node in nodes:
         if node.id in by_id:
-            rejected.append((node, f"there is another with the id {node.id}"))
+            rejected.append((node, f"another has the same id ({node.id})"))
         else:
             by_id[node.id] = node
     cut: list[tuple[Node[T], str]] = []
@@ -53,7 +53,7 @@ def grow(nodes: Sequence[Node[T]], orphans: Orphans = "reject") -> tuple[list[No
         elif orphans == "keep":
             roots.append(node)
         else:
-            cut.append((node, f"replies to {node.parent}, which is not in the input"))
+            cut.append((node, f"replies to what is not in the input ({node.parent})"))
     reached = {id(node) for root in roots for node in _below(root)}
     for orphan, reason in cut:
         for node in _below(orphan):
@@ -78,7 +78,7 @@ def grow(nodes: Sequence[Node[T]], orphans: Orphans = "reject") -> tuple[list[No
 
 
 def _under(node: Node[T]) -> str:
-    return f"replies to {node.parent}, which was rejected"
+    return f"replies to what was rejected ({node.parent})"
 
 
 def _round(cycle: list[str | int], place: int) -> str:
@@ -119,7 +119,7 @@ class Choice:
                     dropped += [(below, f"deeper than {self.max_depth} messages") for below in _below(reply)]
                 elif self.min_score is not None and reply.score is not None and reply.score < self.min_score:
                     dropped.append((reply, f"its score is below {self.min_score:g}"))
-                    dropped += [(below, f"replies to {below.parent}, which was dropped") for below in _below(reply)[1:]]
+                    dropped += [(below, f"replies to what was dropped ({below.parent})") for below in _below(reply)[1:]]
                 else:
                     kept[id(node)].append(reply)
                     levels[id(reply)] = levels[id(node)] + 1

@@ -91,8 +91,8 @@ def test_cornell_lines_come_together_in_latin_1(imported):
         ("movie_lines.txt", 4): "no text",
         ("movie_lines.txt", 7): "no conversation names this line",
         ("movie_lines.txt", 8): "1 fields, not 5",
-        ("movie_lines.txt", 9): "there is another line L1",
-        ("movie_conversations.txt", 3): "line L99 is not in the input",
+        ("movie_lines.txt", 9): "another line has the same id (L1)",
+        ("movie_conversations.txt", 3): "a line is not in the input (L99)",
         ("movie_conversations.txt", 4): "no list of line ids in its last field",
     }
     assert set(fates(dropped)) == {("movie_conversations.txt", 2), ("movie_lines.txt", 6)}
@@ -147,7 +147,7 @@ def test_convokit_trees_titles_cycles_and_old_names(imported, run: int, monkeypa
     assert {position: reason for (_, position), reason in fates(rejected).items()} == {
         5: "replies to itself (x -> y -> x)",
         6: "replies to itself (y -> x -> y)",
-        7: "replies to gone, which is not in the input",
+        7: "replies to what is not in the input (gone)",
         10: "`text` is not text",
         11: "not JSON: Expecting property name enclosed in double quotes at character 2",
     }
@@ -189,7 +189,7 @@ def test_twitter_threads_are_rebuilt_from_reply_ids(imported):
     assert {position: reason for (_, position), reason in fates(rejected).items()} == {
         7: "6 fields where the header has 8",
         8: "3 fields where the header has 8",
-        9: "replies to 999, which is not in the input",
+        9: "replies to what is not in the input (999)",
         10: "replies to itself (8 -> 9 -> 8)",
         11: "replies to itself (9 -> 8 -> 9)",
         12: "tweet_id is 'x', not a number",

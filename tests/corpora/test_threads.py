@@ -50,7 +50,7 @@ def test_all_paths_end_in_every_leaf():
 def test_score_and_depth_leave_replies_out_with_all_below():
     found, dropped = paths(tree(**TREE), paths="all", min_score=2)
     assert found == ["AC"]
-    assert dropped["B"] == "its score is below 2" and dropped["E"] == "replies to B, which was dropped"
+    assert dropped["B"] == "its score is below 2" and dropped["E"] == "replies to what was dropped (B)"
     found, dropped = paths(tree(**TREE), paths="all", max_depth=2)
     assert found == ["AB", "AC"] and dropped == dict.fromkeys("EDFG", "deeper than 2 messages")
 
@@ -60,12 +60,12 @@ def test_missing_parents_cycles_and_twice_the_same_id_are_rejected_with_all_belo
     roots, rejected = grow([*nodes, Node("A", None, None, None)])
     assert ids(roots) == "A"
     assert {str(node.id): reason for node, reason in rejected} == {
-        "A": "there is another with the id A",
-        "B": "replies to X, which is not in the input",
-        "C": "replies to B, which was rejected",
+        "A": "another has the same id (A)",
+        "B": "replies to what is not in the input (X)",
+        "C": "replies to what was rejected (B)",
         "D": "replies to itself (D -> E -> D)",
         "E": "replies to itself (E -> D -> E)",
-        "F": "replies to D, which was rejected",
+        "F": "replies to what was rejected (D)",
         "G": "replies to itself (G -> G)",
     }
     roots, rejected = grow(tree(A="-", B="X", C="B"), orphans="keep")
