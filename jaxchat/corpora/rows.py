@@ -338,13 +338,41 @@ def _opened(source: Source, ledger: Ledger) -> Iterator[IO[bytes]]:
             case ".xz":
                 file = stack.enter_context(lzma.LZMAFile(file))
             case ".zst":
-                import zstandard
-
-                # Pushshift's dumps were written with windows of 2 GB.
-                unpacker = zstandard.ZstdDecompressor(max_window_size=1 << 31)
-                stream: Any = unpacker.stream_reader(file, read_across_frames=True)
-                file = stack.enter_context(io.BufferedReader(stream, CHUNK))
+                file = stack.enter_context(io.BufferedReader(_Unzstd(file), CHUNK))
         yield file
+
+
+class _Unzstd(io.RawIOBase):
+    """The content of zstd frames one behind the other; EOFError where the file ends inside one, as downloads do."""
+
+    # Bytes taken at a time: few, since each may stand for thousands.
+    TAKEN = 1 << 13
+
+    def __init__(self, file: IO[bytes]):
+        import zstandard
+
+        # Pushshift's dumps were written with windows of 2 GB.
+        self.unpacker = zstandard.ZstdDecompressor(max_window_size=1 << 31)
+        self.file = file
+        self.frame: Any = None
+        self.taken, self.given = b"", memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self.given:
+            self.taken = self.taken or self.file.read(self.TAKEN)
+            if not self.taken:
+                if self.frame is not None:
+                    raise EOFError("the file ends inside a compressed frame")
+                return 0
+            frame: Any = self.frame or self.unpacker.decompressobj()
+            self.given = memoryview(frame.decompress(self.taken))
+            self.frame, self.taken = (None, frame.unused_data) if frame.eof else (frame, b"")
+        n = min(len(buffer), len(self.given))
+        buffer[:n], self.given = self.given[:n], self.given[n:]
+        return n
 
 
 _DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError, DamagedError)
