@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator
-from typing import IO
+from collections.abc import Callable, Iterator
+from typing import IO, cast
 from xml.parsers import expat
 
 from jaxchat.corpora import rows as rows_module
@@ -19,7 +19,8 @@ from jaxchat.errors import InputError
 
 _ROW = re.compile(r"""<row\b(?>[^<>"'/]++|/(?!>)|"[^"<]*+"|'[^'<]*+')*+(?:/>|>\s*+</row\s*+>)""")
 _ROW_BEGINS = re.compile(r"<row\b")
-_ASIDE = re.compile(r"\s++|<\?.*?\?>|<!--.*?-->|</?(?!row\b)[A-Za-z][\w.:-]*+[^<>]*+>", re.DOTALL)
+_ASIDE = re.compile(r"\s++|<\?xml[^<>]*+\?>|<!--.*?-->", re.DOTALL)
+_HOLDER = re.compile(r"</?(?!row\b)([A-Za-z][\w.:-]*+)(?:\s[^<>]*+)?>")
 _NEXT = re.compile(r"<row\b|</|<!")
 _ENCODING = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)["']""")
 _KNOWN = {"utf8": "utf-8", "ascii": "utf-8", "usascii": "utf-8", "iso88591": "iso-8859-1", "latin1": "iso-8859-1",
@@ -36,9 +37,10 @@ def xml_rows(source: Source, ledger: Ledger) -> Iterator[Row | Rejected]:
         window = _Window(source, file)
         position, holder = 0, None
         while window.more():
-            if match := window.match(_ASIDE):
-                if holder is None and (name := re.match(r"<([A-Za-z][\w.:-]*)", match)):
-                    holder = name.group(1)
+            if window.match(_ASIDE):
+                continue
+            if edge := window.match(_HOLDER, lambda tag: tag == f"</{holder}>" if holder else tag[1] not in "/"):
+                holder = holder or cast(re.Match[str], _HOLDER.match(edge)).group(1)
                 continue
             window.refuse_declarations()
             position += 1
@@ -94,10 +96,12 @@ class _Window:
                 return False
         return True
 
-    def match(self, pattern: re.Pattern[str]) -> str | None:
-        """What matches here, and is passed over; reads on while what begins here may not have ended."""
+    def match(self, pattern: re.Pattern[str], wanted: Callable[[str], bool] = bool) -> str | None:
+        """What matches here and is `wanted`, passed over; reads on while what begins here may not have ended."""
         while True:
             found = pattern.match(self.text, self.at)
+            if found and not wanted(found.group()):
+                return None
             if found and (found.end() < len(self.text) or self.ended):
                 self.at = found.end()
                 return found.group()

@@ -1,0 +1,197 @@
+"""Small whole corpora in the form of every format, by hand, for fuzz_readers.py to break.
+
+Every text holds a mark of its own (`zq0007q`), by which a text that got lost can be told.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any
+
+Text = Callable[[], str]
+Files = dict[str, str]
+
+
+def mark_texts() -> Iterator[str]:
+    """Texts of several scripts, each with its mark."""
+    kinds = ("Tea, \u201cplease\u201d {}?", "喝茶 {} 吗", "No\u2019 {} way", "{} é 🍵", "Right {} then", "a {}: b - c")
+    for number in count():
+        yield kinds[number % len(kinds)].format(f"zq{number:04d}q")
+
+
+def lines(*rows: Any) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def seeds() -> dict[str, Files]:
+    """Files by name, by format."""
+    texts = mark_texts()
+
+    def t() -> str:
+        return next(texts)
+
+    return {name: make(t) for name, make in _SEEDS.items()}
+
+
+def _cornell(t: Text) -> Files:
+    s = " +++$+++ "
+    told = [(f"L{i}", f"u{i % 2}", f"m{i // 10}", "ANN" if i % 2 else "BOB", t()) for i in range(20)]
+    talks = [("u0", "u1", f"m{i // 5}", str([f"L{2 * i}", f"L{2 * i + 1}"])) for i in range(10)]
+    return {
+        "movie_lines.txt": "\n".join(map(s.join, reversed(told))),
+        "movie_conversations.txt": "\n".join(map(s.join, talks)),
+        "movie_titles_metadata.txt": "\n".join(f"m{i}{s}film {i}{s}1999{s}6.9{s}10{s}['drama']" for i in range(2)),
+    }
+
+
+def _convokit(t: Text) -> Files:
+    rows = [
+        {"id": f"{c}{i}", "conversation_id": f"{c}0", "text": t(), "speaker": f"s{i % 3}", "timestamp": i,
+         "reply-to": f"{c}{(i - 1) // 2}" if i else None, "meta": {"score": i % 4}}
+        for c in "ab" for i in range(8)
+    ]  # fmt: skip
+    return {"utterances.jsonl": lines(*rows), "conversations.json": json.dumps({"a0": {"meta": {"title": "Tea"}}})}
+
+
+def _twitter(t: Text) -> Files:
+    head = "tweet_id,author_id,inbound,created_at,text,response_tweet_id,in_response_to_tweet_id"
+    rows = [
+        f'{i},{"acme" if i % 2 else 100 + i // 6},{i % 2 == 0},Tue Oct 31,"{t()}{chr(10) if i % 5 == 0 else " "}end",,'
+        f"{f'{i - 1}.0' if i % 6 else ''}"
+        for i in range(24)
+    ]
+    return {"twcs.csv": "\n".join([head, *rows]) + "\n"}
+
+
+def _reddit(t: Text) -> Files:
+    comments = [
+        {"id": f"c{i}", "parent_id": f"t1_c{i - 1}" if i % 5 else "t3_s1", "link_id": "t3_s1", "body": t(),
+         "score": i % 7, "author": f"u{i % 3}", "created_utc": str(i) if i % 2 else i * 1.0, "edited": False}
+        for i in range(15)
+    ]  # fmt: skip
+    submissions = [{"id": f"s{i}", "title": t(), "selftext": t(), "author": "op", "score": 3} for i in range(3)]
+    return {"comments.jsonl": lines(*comments), "submissions.jsonl": lines(*submissions)}
+
+
+def _stackexchange(t: Text) -> Files:
+    posts = [
+        f'  <row Id="{i}" PostTypeId="1" AcceptedAnswerId="{i + 50}" Score="2" Title="Q{i}" Body="&lt;p&gt;{t()}" />'
+        for i in range(10)
+    ] + [
+        f'  <row Id="{i + 50}" PostTypeId="2" ParentId="{i}" Score="1" Body="&lt;pre&gt;{t()}&lt;/pre&gt;" />'
+        for i in range(12)
+    ]
+    head = '<?xml version="1.0" encoding="utf-8"?>\n'
+    comments = [f'  <row Id="{i}" PostId="{50 + i}" Score="0" Text="{t()}" UserId="1" />' for i in range(5)]
+    return {
+        "Posts.xml": head + "\n".join(["<posts>", *posts, "</posts>"]),
+        "Comments.xml": head + "\n".join(["<comments>", *comments, "</comments>"]),
+    }
+
+
+def _oasst(t: Text) -> Files:
+    def node(i: int, depth: int) -> dict[str, Any]:
+        replies = [node(2 * i + k, depth + 1) for k in (1, 2)] if depth < 3 else []
+        role = "assistant" if depth % 2 else "prompter"
+        return {"message_id": f"m{i}", "text": t(), "role": role, "rank": i % 2, "lang": "en", "replies": replies}
+
+    return {"trees.jsonl": lines(*({"message_tree_id": "m0", "prompt": node(0, 0)} for _ in range(3)))}
+
+
+def _pairs(t: Text, first: str, second: str, n: int = 4) -> list[dict[str, str]]:
+    return [{"from": (first, second)[i % 2], "value": t()} for i in range(n)]
+
+
+def _messages(t: Text, n: int = 4) -> list[dict[str, str]]:
+    return [{"role": ("user", "assistant")[i % 2], "content": t()} for i in range(n)]
+
+
+def _whatsapp(t: Text) -> Files:
+    rows = [f"{1 + i % 28:02d}/12/2020, 21:{i:02d} - {('Ann', 'Bob')[i % 2]}: {t()}" for i in range(20)]
+    return {"chat.txt": "\n".join(rows)}
+
+
+def _telegram(t: Text) -> Files:
+    messages = [
+        {"id": i, "type": "message", "date": f"2020-01-01T10:{i:02d}:00", "from": ("Ann", "Bob")[i % 2],
+         "from_id": f"user{i % 2}", "text": t() if i % 3 else [t(), {"type": "bold", "text": t()}]}
+        for i in range(12)
+    ]  # fmt: skip
+    return {"result.json": json.dumps({"name": "Ann", "type": "personal_chat", "messages": messages}, indent=1)}
+
+
+def _discord(t: Text) -> Files:
+    messages = [
+        {"id": f"{i}", "type": "Default", "timestamp": f"2020-01-01T10:{i:02d}:00+00:00", "content": t(),
+         "author": {"id": f"{i % 2}", "name": ("ann", "bob")[i % 2], "isBot": False}}
+        for i in range(12)
+    ]  # fmt: skip
+    return {"chat.json": json.dumps({"guild": {"name": "g"}, "channel": {"name": "c"}, "messages": messages}, indent=1)}
+
+
+def _slack(t: Text) -> Files:
+    day = [{"type": "message", "user": f"U{i % 2}", "text": t(), "ts": f"16000000{i:02d}.0001"} for i in range(12)]
+    return {"general/2020-01-01.json": json.dumps(day, indent=1), "users.json": '[{"id": "U0", "name": "ann"}]'}
+
+
+def _wechat(t: Text) -> Files:
+    rows = [f'{i},1,0,{i % 2},16000000{i:02d},,"{t()}",2020-01-01 10:{i:02d}:00,Ann,Ann,ann' for i in range(12)]
+    head = "localId,Type,SubType,IsSender,CreateTime,Status,StrContent,StrTime,Remark,NickName,Sender"
+    return {"chat.csv": "\n".join([head, *rows]) + "\n"}
+
+
+_SEEDS: dict[str, Callable[[Text], Files]] = {
+    "cornell": _cornell,
+    "convokit": _convokit,
+    "twitter": _twitter,
+    "reddit": _reddit,
+    "stackexchange": _stackexchange,
+    "oasst": _oasst,
+    "whatsapp": _whatsapp,
+    "telegram": _telegram,
+    "discord": _discord,
+    "slack": _slack,
+    "wechat": _wechat,
+    "dailydialog": lambda t: {
+        "dialogues_text.txt": "\n".join(f"{t()} __eou__ {t()} __eou__ {t()} __eou__" for _ in range(10))
+    },
+    "chatterbot": lambda t: {
+        "talk.yml": "categories:\n- tea\nconversations:\n" + "".join(f"- - '{t()}'\n  - '{t()}'\n" for _ in range(8))
+    },
+    "chitchat": lambda t: {
+        "dataset.json": json.dumps(
+            {f"c{i}": {"messages": [[{"text": t(), "sender": s}] for s in "xyx"]} for i in range(5)}, indent=1
+        )
+    },
+    "messages": lambda t: {"chat.jsonl": lines(*({"messages": _messages(t)} for _ in range(8)))},
+    "sharegpt": lambda t: {
+        "sharegpt.json": json.dumps(
+            [{"id": f"i{i}", "conversations": _pairs(t, "human", "gpt")} for i in range(8)], indent=1
+        )
+    },
+    "alpaca": lambda t: {
+        "alpaca.json": json.dumps(
+            [{"instruction": t(), "input": t() if i % 2 else "", "output": t()} for i in range(8)], indent=1
+        )
+    },
+    "dolly": lambda t: {
+        "dolly.jsonl": lines(
+            *({"instruction": t(), "context": t() if i % 2 else "", "response": t(), "category": "a"} for i in range(8))
+        )
+    },
+    "ultrachat": lambda t: {
+        "ultrachat.jsonl": lines(*({"id": f"{i}", "data": [t() for _ in range(4)]} for i in range(8)))
+    },
+    "preference": lambda t: {
+        "pairs.jsonl": lines(
+            *({"prompt": t(), "chosen": t(), "rejected": t()} for _ in range(5)),
+            *({"chosen": f"\n\nHuman: {(p := t())}\n\nAssistant: {t()}",
+               "rejected": f"\n\nHuman: {p}\n\nAssistant: {t()}"} for _ in range(3)),
+        )
+    },
+    "lccc": lambda t: {"lccc.json": json.dumps([[t(), t(), t()] for _ in range(8)], ensure_ascii=False)},
+    "belle": lambda t: {"belle.jsonl": lines(*({"instruction": t(), "input": "", "output": t()} for _ in range(8)))},
+    "firefly": lambda t: {"firefly.jsonl": lines(*({"kind": "QA", "input": t(), "target": t()} for _ in range(8)))},
+}  # fmt: skip
