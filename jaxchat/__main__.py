@@ -109,6 +109,64 @@ class DataImport(Verb):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DataClean(Verb):
+    """Clean conversations: repair, language, quality, personal data, duplicates, contamination.
+
+    DIR receives conversations.jsonl, dropped.jsonl with the step and reason of every conversation left out,
+    rejected.jsonl with the lines that are no conversation, and stats.json. The steps are taken in the order of their
+    options below.
+    """
+
+    usage = "DIR ... --out DIR"
+
+    sources: Positional[Annotated[tuple[str, ...], arg(metavar="DIR ...")]]
+    """Folders of conversations, or .jsonl files of them."""
+    out: Annotated[str | None, arg(metavar="DIR")] = None
+    """The new folder."""
+    dry_run: FlagCreatePairsOff[bool] = False
+    """Write nothing; say what would be dropped, and why."""
+    decontaminate: UseAppendAction[Annotated[tuple[tuple[str, ...], ...], arg(metavar="PATH ...")]] = ()
+    """What a model will be tested on, none of which may be left: JSON-lines files of conversations or benchmark
+    questions (messages, turns, question or prompt), or folders of such; repeats."""
+    skip: UseAppendAction[Annotated[tuple[tuple[str, ...], ...], arg(metavar="STEP ...")]] = ()
+    """Steps to leave out; repeats."""
+    workers: int | None = None
+    """Processes; all cores otherwise. Their number changes nothing but the time."""
+    runner: str = "cores"
+    """cores: this machine; beam: Apache Beam inside this process; or a runner of Beam (DataflowRunner, say)."""
+    beam_options: UseAppendAction[Annotated[tuple[str, ...], arg(metavar='"--OPTION VALUE ..."')]] = ()
+    """Beam's own options, for its runner; repeats. Written as --beam-options="--project P --region R"."""
+
+    @classmethod
+    def parser(cls, argv: Sequence[str]) -> type[Verb]:
+        from jaxchat.curation.steps import Cleaning
+
+        return _with_field(cls, "cleaning", Annotated[Cleaning, arg(name="")], Cleaning())
+
+    def run(self) -> Made:
+        from jaxchat.curation.clean import clean, summary
+
+        if (self.out is None) != self.dry_run:
+            raise InputError("name a new folder with --out DIR, or ask for a --dry-run, which writes none")
+        cleaning: Any = getattr(self, "cleaning", None)
+        references = (*cleaning.contamination.references, *itertools.chain.from_iterable(self.decontaminate))
+        contamination = dataclasses.replace(cleaning.contamination, references=references)
+        stats = clean(
+            [str(resolve(source)) if "://" not in source else source for source in _some(self.sources, "DIR")],
+            self.out,
+            dataclasses.replace(cleaning, contamination=contamination),
+            skip=tuple(itertools.chain.from_iterable(self.skip)),
+            workers=self.workers,
+            runner=self.runner,
+            beam_options=self.beam_options,
+        )
+        where = f"in {self.out}" if self.out else "would be left"
+        line = f"{stats['conversations']:,} of {stats['rows_in']:,} conversations {where}"
+        aside = f" ({stats['rows_dropped']:,} dropped, {stats['rows_rejected']:,} rejected, each with its reason)"
+        return Made("\n".join([*summary(stats), line + aside]), stats)
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataPack(Verb):
     """Pack conversations into rows of tokens, ahead of training.
 
@@ -439,6 +497,7 @@ class HfExport(HfImport):
 
 VERBS: dict[str, type[Verb]] = {
     "data import": DataImport,
+    "data clean": DataClean,
     "data pack": DataPack,
     "tokenizer train": TokenizerTrain,
     "train": Train,
