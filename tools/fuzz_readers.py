@@ -195,14 +195,13 @@ def lost_marks(folder: Path, out: Path, marks: set[bytes]) -> set[bytes]:
     for row in map(json.loads, (out / "conversations.jsonl").open(encoding="utf-8")):
         for name, positions in row["meta"]["rows"].items():
             used.setdefault(name, set()).update(positions)
-    # By lines where rows are lines; formats whose rows are not: a used row for every mark that is missing is a pardon
-    # too generous, so these are told by the number of the line as well as by the number of the element.
+    # A row's position is its line, or that less the lines before the first row (of an XML file, two).
     for path in sorted(folder.rglob("*")):
         if not path.is_file():
             continue
         positions = used.get(path.name, set()) | used.get(path.relative_to(folder).as_posix(), set())
         for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
-            if number in positions:
+            if positions & {number, number - 1, number - 2}:
                 missing -= set(MARK.findall(line))
     return missing
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Callable, Iterator
-from typing import IO, cast
+from collections.abc import Iterator
+from typing import IO
 from xml.parsers import expat
 
 from jaxchat.corpora import rows as rows_module
@@ -19,8 +19,11 @@ from jaxchat.errors import InputError
 
 _ROW = re.compile(r"""<row\b(?>[^<>"'/]++|/(?!>)|"[^"<]*+"|'[^'<]*+')*+(?:/>|>\s*+</row\s*+>)""")
 _ROW_BEGINS = re.compile(r"<row\b")
-_ASIDE = re.compile(r"\s++|<\?xml[^<>]*+\?>|<!--.*?-->", re.DOTALL)
-_HOLDER = re.compile(r"</?(?!row\b)([A-Za-z][\w.:-]*+)(?:\s[^<>]*+)?>")
+_ASIDE = re.compile(
+    r"""\s++|<\?xml(?:\s+(?:version|encoding|standalone)\s*=\s*(?:"[\w.:-]*"|'[\w.:-]*'))*\s*\?>|<!--.*?-->""",
+    re.DOTALL,
+)
+_HOLDER = re.compile(r"<(?!row\b)[A-Za-z][\w-]*+(?:\s+xmlns[^<>]*+)?\s*>")
 _NEXT = re.compile(r"<row\b|</|<!")
 _ENCODING = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)["']""")
 _KNOWN = {"utf8": "utf-8", "ascii": "utf-8", "usascii": "utf-8", "iso88591": "iso-8859-1", "latin1": "iso-8859-1",
@@ -39,8 +42,8 @@ def xml_rows(source: Source, ledger: Ledger) -> Iterator[Row | Rejected]:
         while window.more():
             if window.match(_ASIDE):
                 continue
-            if edge := window.match(_HOLDER, lambda tag: tag == f"</{holder}>" if holder else tag[1] not in "/"):
-                holder = holder or cast(re.Match[str], _HOLDER.match(edge)).group(1)
+            if edge := window.match(_HOLDER if holder is None else re.compile(f"</{holder}>")):
+                holder = holder or edge[1:-1].split()[0]
                 continue
             window.refuse_declarations()
             position += 1
@@ -96,12 +99,10 @@ class _Window:
                 return False
         return True
 
-    def match(self, pattern: re.Pattern[str], wanted: Callable[[str], bool] = bool) -> str | None:
-        """What matches here and is `wanted`, passed over; reads on while what begins here may not have ended."""
+    def match(self, pattern: re.Pattern[str]) -> str | None:
+        """What matches here, passed over; reads on while what begins here may not have ended."""
         while True:
             found = pattern.match(self.text, self.at)
-            if found and not wanted(found.group()):
-                return None
             if found and (found.end() < len(self.text) or self.ended):
                 self.at = found.end()
                 return found.group()

@@ -65,7 +65,18 @@ def test_values_of_an_object_come_with_their_keys(elements: dict, chunk: int):
 @pytest.mark.parametrize("chunk", [1, 7, 1 << 20])
 @pytest.mark.parametrize(
     "malformed",
-    ['{"a": 1 "b": 2}', "{'a': 1}", "nul", '{"a": [1, 2,, 3]}', "{1: 2}", '{"a": NaN}', "12 13", "+1", '["\\x"]'],
+    [
+        '{"a": 1 "b": 2}',
+        "{'a': 1}",
+        "nul",
+        '{"a": [1, 2,, 3]}',
+        "{1: 2}",
+        '{"a": NaN}',
+        "12 13",
+        "+1",
+        '["\\x"]',
+        '{"a": 1, "b": 2, "a": 3}',
+    ],
 )
 def test_a_malformed_element_is_rejected_alone(tmp_path: Path, malformed: str, chunk: int, monkeypatch):
     monkeypatch.setattr(rows_module, "CHUNK", chunk)
