@@ -109,7 +109,7 @@ def _messages(t: Text, n: int = 4) -> list[dict[str, str]]:
 
 
 def _whatsapp(t: Text) -> Files:
-    rows = [f"{1 + i % 28:02d}/12/2020, 21:{i:02d} - {('Ann', 'Bob')[i % 2]}: {t()}" for i in range(20)]
+    rows = [f"13/12/2020, 21:{i:02d} - {('Ann', 'Bob')[i % 2]}: {t()}" for i in range(20)]
     return {"chat.txt": "\n".join(rows)}
 
 
