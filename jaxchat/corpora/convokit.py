@@ -20,7 +20,7 @@ from jaxchat.corpora.threaded import Said, Threaded
 from jaxchat.corpora.threads import Node
 
 UTTERANCES, CONVERSATIONS = ("utterances.jsonl", "utterances.json"), "conversations.json"
-BESIDE = ("corpus.json", "index.json", "speakers.json", "users.json", CONVERSATIONS)
+BESIDE = ("corpus.json", "index.json", "speakers.json", "users.json", CONVERSATIONS, *UTTERANCES)
 
 
 def is_convokit(file: PurePath) -> bool:

@@ -27,6 +27,8 @@ from jaxchat.errors import InputError
 
 # Bytes read at once, and the longest row taken into memory.
 CHUNK, LONGEST = 1 << 20, 1 << 26
+# How deep a row's values may be nested.
+DEEPEST = 200
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 
 
@@ -281,8 +283,15 @@ class _Text:
 
 
 def _half_character(text: str, value: Any) -> str:
-    """Why `value`, decoded from the JSON `text`, cannot be written as Unicode, "" where it can: JSON may escape one
-    half of a surrogate pair without the other."""
+    """Why `value`, decoded from the JSON `text`, cannot be written again, "" where it can: JSON may escape one half of
+    a surrogate pair without the other, and is read deeper than it can be written by who is deep in calls already."""
+    if text.count("[") + text.count("{") > DEEPEST:
+        depth = deepest = 0
+        for match in _STRUCTURE.finditer(text):
+            depth += (match.group() in "{[") - (match.group() in "}]")
+            deepest = max(deepest, depth)
+        if deepest > DEEPEST:
+            return "not JSON: nested too deeply"
     if "\\ud" in text or "\\uD" in text:
         try:
             json.dumps(value, ensure_ascii=False).encode()

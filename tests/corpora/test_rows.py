@@ -130,6 +130,14 @@ def test_json_lines_reject_line_by_line(tmp_path: Path):
     assert reasons[5].startswith("half of a surrogate pair") and reasons[6] == "not JSON: nested too deeply"
 
 
+@pytest.mark.parametrize("read", [json_lines, json_elements])
+@pytest.mark.parametrize("depth", [199, 201, 900, 985, 5000])
+def test_what_is_nested_too_deeply_to_be_written_is_rejected(tmp_path: Path, depth: int, read):
+    row = "[" * depth + "]" * depth
+    good, bad = split(read(source(tmp_path, row if read is json_lines else f"[{row}]"), Ledger()))
+    assert len(good) == (depth < 200) and [item.reason for item in bad] == ["not JSON: nested too deeply"] * len(bad)
+
+
 def test_a_line_without_end_is_refused(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(rows_module, "LONGEST", 100)
     with pytest.raises(InputError, match="line 2: longer than"):
