@@ -58,7 +58,8 @@ def import_corpus(
 
 
 def _write(reader: Reader, files: Sequence[Source], folder: Path, bar: Bar) -> dict[str, Any]:
-    ledger = Ledger(on_bytes=bar.advance)
+    # An archive's index is read again for each of its members, and what lies before a member in a .7z.
+    ledger = Ledger(on_bytes=lambda n: bar.advance(min(n, (bar.total or 0) - bar.done)))
     conversations, messages, characters = 0, 0, 0
     roles: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
