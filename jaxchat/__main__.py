@@ -90,13 +90,15 @@ class DataImport(Verb):
 
     @classmethod
     def parser(cls, argv: Sequence[str]) -> type[Verb]:
-        from jaxchat.corpora import READERS, reader_class
+        from jaxchat.corpora import NAMED, READERS, is_format, make_reader
 
-        format = next((word for word in argv if word in READERS), None)
+        format = next((word for word in argv if is_format(word)), None)
         if format is None:
-            return _documented(cls, f"Formats: {', '.join(sorted(READERS))}.")
-        reader: Any = reader_class(format)
-        return _with_field(cls, "reader", Annotated[reader, arg(name="")], reader())
+            named = " and ".join(f"{name}:NAME" for name in NAMED)
+            return _documented(cls, f"Formats: {', '.join(sorted(READERS))}, and by name {named}.")
+        reader = make_reader(format)
+        kind: Any = type(reader)
+        return _with_field(cls, "reader", Annotated[kind, arg(name="")], reader)
 
     def run(self) -> Made:
         from jaxchat.corpora import make_reader

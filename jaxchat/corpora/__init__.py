@@ -21,33 +21,49 @@ from jaxchat.corpora.ledger import Dropped, Found, Ledger, Rejected
 from jaxchat.corpora.rows import COMPRESSED, Source
 from jaxchat.errors import InputError
 
-__all__ = ["READERS", "Dropped", "Found", "Ledger", "Reader", "Rejected", "Source", "make_reader", "reader_class"]
+__all__ = [
+    "READERS",
+    "Dropped",
+    "Found",
+    "Ledger",
+    "Reader",
+    "Rejected",
+    "Source",
+    "is_format",
+    "make_reader",
+    "reader_class",
+]
 
 READERS: dict[str, str] = {
-    "chatterbot": "jaxchat.corpora.chatterbot:Chatterbot",
-    "chitchat": "jaxchat.corpora.chitchat:Chitchat",
     "alpaca": "jaxchat.corpora.alpaca:Alpaca",
     "belle": "jaxchat.corpora.belle:Belle",
+    "chatterbot": "jaxchat.corpora.chatterbot:Chatterbot",
+    "chitchat": "jaxchat.corpora.chitchat:Chitchat",
+    "convokit": "jaxchat.corpora.convokit:Convokit",
+    "cornell": "jaxchat.corpora.cornell:Cornell",
+    "dailydialog": "jaxchat.corpora.dailydialog:Dailydialog",
+    "discord": "jaxchat.corpora.discord:Discord",
     "dolly": "jaxchat.corpora.dolly:Dolly",
     "firefly": "jaxchat.corpora.firefly:Firefly",
+    "hf": "jaxchat.corpora.hf:Hf",
     "lccc": "jaxchat.corpora.lccc:Lccc",
-    "sharegpt": "jaxchat.corpora.sharegpt:Sharegpt",
-    "ultrachat": "jaxchat.corpora.ultrachat:Ultrachat",
-    "cornell": "jaxchat.corpora.cornell:Cornell",
-    "convokit": "jaxchat.corpora.convokit:Convokit",
-    "twitter": "jaxchat.corpora.twitter:Twitter",
-    "reddit": "jaxchat.corpora.reddit:Reddit",
-    "dailydialog": "jaxchat.corpora.dailydialog:Dailydialog",
+    "messages": "jaxchat.corpora.messages:Messages",
     "oasst": "jaxchat.corpora.oasst:Oasst",
     "preference": "jaxchat.corpora.preference:Preference",
-    "stackexchange": "jaxchat.corpora.stackexchange:Stackexchange",
-    "discord": "jaxchat.corpora.discord:Discord",
+    "reddit": "jaxchat.corpora.reddit:Reddit",
+    "sharegpt": "jaxchat.corpora.sharegpt:Sharegpt",
     "slack": "jaxchat.corpora.slack:Slack",
+    "stackexchange": "jaxchat.corpora.stackexchange:Stackexchange",
     "telegram": "jaxchat.corpora.telegram:Telegram",
+    "tfds": "jaxchat.corpora.tfds:Tfds",
+    "twitter": "jaxchat.corpora.twitter:Twitter",
+    "ultrachat": "jaxchat.corpora.ultrachat:Ultrachat",
     "wechat": "jaxchat.corpora.wechat:Wechat",
     "whatsapp": "jaxchat.corpora.whatsapp:Whatsapp",
-    "messages": "jaxchat.corpora.messages:Messages",
 }
+
+# Those whose datasets have names: `hf:NAME` is the format hf with the option name=NAME.
+NAMED = ("hf", "tfds")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,8 +123,16 @@ def named(files: Sequence[Path | tuple[Path, str]]) -> list[Source]:
     return [Source(path, "/".join(part[depth:]), member) for (path, member), part in zip(unique, parts)]
 
 
+def is_format(word: str) -> bool:
+    """Whether `word` is a format: a name in READERS, or one of NAMED, a colon and the name of a dataset."""
+    prefix, colon, name = word.partition(":")
+    return word in READERS or bool(colon and name and prefix in NAMED)
+
+
 def reader_class(format: str) -> type[Reader]:
-    """The reader of `format`. InputError naming the nearest when there is none."""
+    """The reader of `format` (see is_format). InputError naming the nearest when there is none."""
+    if is_format(format):
+        format = format.partition(":")[0]
     if format not in READERS:
         near = difflib.get_close_matches(format, READERS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"it is one of {', '.join(sorted(READERS))}"
@@ -133,6 +157,8 @@ def make_reader(format: str, options: Mapping[str, Any] | None = None) -> Reader
             hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known) or 'none'}"
             raise InputError(f"the format {format} has no option {name}; {hint}")
         values[name] = _of_type(value, known[name], f"{format}'s option {name}")
+    if ":" in format:
+        values.setdefault("name", format.partition(":")[2])
     return cls(**values)
 
 

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -48,7 +49,7 @@ def conversations(source: Corpus, cache: Path) -> Path:
     files = reader.files(paths)
     key = {"reader": source.format, "version": reader.version, "options": asdict(reader)}
     content = fingerprint((file.path for file in files), [file.name for file in files])
-    folder = cache / "conversations" / f"{source.format}-{_digest({**key, 'content': content})}"
+    folder = cache / "conversations" / f"{_file_name(source.format)}-{_digest({**key, 'content': content})}"
     with _one_at_a_time(folder):
         if not folder.exists():
             import_corpus(source.format, paths, folder, reader)
@@ -82,7 +83,7 @@ def _packed(source: Corpus | Folder | Packed, config: DataConfig, format: ChatFo
         "long": asdict(config.long),
         "version": packing.VERSION,
     }
-    name = source.format if isinstance(source, Corpus) else folder.stem
+    name = _file_name(source.format) if isinstance(source, Corpus) else folder.stem
     out = cache / "packed" / f"{name}-{config.seq_len}-{_digest(key)}"
     with _one_at_a_time(out):
         if not out.exists():
@@ -98,6 +99,11 @@ def _packed(source: Corpus | Folder | Packed, config: DataConfig, format: ChatFo
             )
             print(*summary(stats), sep="\n", file=sys.stderr)
     return PackedRows(out)
+
+
+def _file_name(format: str) -> str:
+    """A format as a part of a file's name: that of hf:ORG/NAME has a colon and a slash."""
+    return re.sub(r"[^\w.-]+", "-", format)
 
 
 def _fitting(packed: PackedRows, config: DataConfig, format: ChatFormat) -> PackedRows:
