@@ -25,6 +25,11 @@ def lines(*rows: Any) -> str:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
+def array(rows: list[Any], before: str = "[", behind: str = "]") -> str:
+    """A JSON array, or what holds one, with an element a line: the place of an element tells its line."""
+    return f"{before}\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + f"\n{behind}"
+
+
 def seeds() -> dict[str, Files]:
     """Files by name, by format."""
     texts = mark_texts()
@@ -119,7 +124,7 @@ def _telegram(t: Text) -> Files:
          "from_id": f"user{i % 2}", "text": t() if i % 3 else [t(), {"type": "bold", "text": t()}]}
         for i in range(12)
     ]  # fmt: skip
-    return {"result.json": json.dumps({"name": "Ann", "type": "personal_chat", "messages": messages}, indent=1)}
+    return {"result.json": array(messages, '{"name": "Ann", "type": "personal_chat", "messages": [', "]}")}
 
 
 def _discord(t: Text) -> Files:
@@ -128,12 +133,12 @@ def _discord(t: Text) -> Files:
          "author": {"id": f"{i % 2}", "name": ("ann", "bob")[i % 2], "isBot": False}}
         for i in range(12)
     ]  # fmt: skip
-    return {"chat.json": json.dumps({"guild": {"name": "g"}, "channel": {"name": "c"}, "messages": messages}, indent=1)}
+    return {"chat.json": array(messages, '{"guild": {"name": "g"}, "channel": {"name": "c"}, "messages": [', "]}")}
 
 
 def _slack(t: Text) -> Files:
     day = [{"type": "message", "user": f"U{i % 2}", "text": t(), "ts": f"16000000{i:02d}.0001"} for i in range(12)]
-    return {"general/2020-01-01.json": json.dumps(day, indent=1), "users.json": '[{"id": "U0", "name": "ann"}]'}
+    return {"general/2020-01-01.json": array(day), "users.json": '[{"id": "U0", "name": "ann"}]'}
 
 
 def _wechat(t: Text) -> Files:
@@ -161,20 +166,18 @@ _SEEDS: dict[str, Callable[[Text], Files]] = {
         "talk.yml": "categories:\n- tea\nconversations:\n" + "".join(f"- - '{t()}'\n  - '{t()}'\n" for _ in range(8))
     },
     "chitchat": lambda t: {
-        "dataset.json": json.dumps(
-            {f"c{i}": {"messages": [[{"text": t(), "sender": s}] for s in "xyx"]} for i in range(5)}, indent=1
+        "dataset.json": "{\n"
+        + ",\n".join(
+            f'"c{i}": ' + json.dumps({"messages": [[{"text": t(), "sender": s}] for s in "xyx"]}) for i in range(8)
         )
+        + "\n}"
     },
     "messages": lambda t: {"chat.jsonl": lines(*({"messages": _messages(t)} for _ in range(8)))},
     "sharegpt": lambda t: {
-        "sharegpt.json": json.dumps(
-            [{"id": f"i{i}", "conversations": _pairs(t, "human", "gpt")} for i in range(8)], indent=1
-        )
+        "sharegpt.json": array([{"id": f"i{i}", "conversations": _pairs(t, "human", "gpt")} for i in range(8)])
     },
     "alpaca": lambda t: {
-        "alpaca.json": json.dumps(
-            [{"instruction": t(), "input": t() if i % 2 else "", "output": t()} for i in range(8)], indent=1
-        )
+        "alpaca.json": array([{"instruction": t(), "input": t() if i % 2 else "", "output": t()} for i in range(8)])
     },
     "dolly": lambda t: {
         "dolly.jsonl": lines(
@@ -191,7 +194,7 @@ _SEEDS: dict[str, Callable[[Text], Files]] = {
                "rejected": f"\n\nHuman: {p}\n\nAssistant: {t()}"} for _ in range(3)),
         )
     },
-    "lccc": lambda t: {"lccc.json": json.dumps([[t(), t(), t()] for _ in range(8)], ensure_ascii=False)},
+    "lccc": lambda t: {"lccc.json": array([[t(), t(), t()] for _ in range(8)])},
     "belle": lambda t: {"belle.jsonl": lines(*({"instruction": t(), "input": "", "output": t()} for _ in range(8)))},
     "firefly": lambda t: {"firefly.jsonl": lines(*({"kind": "QA", "input": t(), "target": t()} for _ in range(8)))},
 }  # fmt: skip

@@ -68,6 +68,11 @@ class Chatterbot(Reader):
             messages = tuple(Message("assistant" if i % 2 else "user", text) for i, text in enumerate(entry))
             conversation = Conversation(f"{source.name}:{position}", messages, source="chatterbot", meta=meta)
             yield Found(conversation, {source.name: (position,)})
+        rest = {key: value for key, value in content.items() if key not in ("categories", "conversations")}
+        if rest:
+            position = len(content["conversations"]) + 1
+            ledger.read(source.name, position)
+            yield Rejected(source.name, position, "neither `categories` nor `conversations`", rest)
 
 
 def _unusable(entry: Any) -> str:

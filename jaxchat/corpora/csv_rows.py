@@ -53,7 +53,10 @@ def csv_records(
 
 
 def _header(source: Source, text: str, wanted: Sequence[str], delimiter: str) -> list[str]:
-    names = [name.strip() for name in next(csv.reader([text], delimiter=delimiter))]
+    try:
+        names = [name.strip() for name in next(csv.reader([text], delimiter=delimiter))]
+    except (csv.Error, StopIteration):
+        raise InputError(f"{source.path}: its first line is no row of column names, {text[:60]!r}") from None
     if missing := [name for name in wanted if name not in names]:
         has = ", ".join(name for name in names if name)[:200]
         raise InputError(f"{source.path}: no column {', '.join(missing)} in its first line, which has {has}")

@@ -49,7 +49,9 @@ def import_corpus(
                 **_write(reader, files, folder, bar),
             }
         if not stats["conversations"] and not stats["rows_dropped"]:
-            why = "; ".join(f"{reason} ({n} rows)" for reason, n in list(stats["reasons"].items())[:3])
+            why = "; ".join(
+                f"{' '.join(reason.split())[:120]} ({n} rows)" for reason, n in list(stats["reasons"].items())[:3]
+            )
             where = files[0].path if len(files) == 1 else f"{len(files)} files"
             raise InputError(f"{where}: no conversation to be had as {format}: {why or 'no rows at all'}")
         with open(folder / "stats.json", "w", encoding="utf-8") as file:

@@ -60,3 +60,5 @@ def test_an_open_quote_gives_up_after_so_many_lines(tmp_path: Path, monkeypatch:
 def test_a_header_that_lacks_a_column_is_refused(tmp_path: Path):
     with pytest.raises(InputError, match=r"no column a in its first line, which has x, y"):
         records(tmp_path, "x,y\n1,2\n")
+    with pytest.raises(InputError, match=r"its first line is no row of column names"):
+        records(tmp_path, "a,b\rc,d\n1,2\n")
