@@ -47,7 +47,7 @@ def clean(
     """
     cleaning = cleaning or Cleaning()
     prepared = prepare(cleaning, tuple(skip))
-    workers = workers or cores.cores()
+    workers = cores.cores() if workers is None else workers
     if workers < 1:
         raise InputError(f"--workers {workers}: at least 1")
     if not sources:

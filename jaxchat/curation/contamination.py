@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,8 +20,10 @@ from jaxchat.errors import InputError
 # C).
 # Of characters that are words or less of them, as in Chinese, twice as many.
 GRAM, UNSPACED_GRAM = 13, 26
-# A reference shorter than a gram is found whole, as a message or inside one; below this, only as a whole message.
+# A reference shorter than a gram is found whole, inside a message; of fewer words than INSIDE, where it is all of a
+# sentence or two; of fewer than WHOLE, nowhere.
 INSIDE, WHOLE = 8, 4
+_SENTENCE_ENDS = re.compile(r"[.!?:;\n。！？：；]+")
 _KEYS = ("messages", "turns", "question", "prompt", "instruction", "query", "text", "conversations")
 
 
@@ -88,6 +91,8 @@ class Index:
             return "13 words in a row of a reference"
         if self.unspaced and len(found) >= UNSPACED_GRAM and not self.unspaced.isdisjoint(_grams(found, UNSPACED_GRAM)):
             return "26 characters in a row of a reference"
+        if self.wholes and any(_hash(run) in self.wholes for run in _sentences(text.casefold())):
+            return "a message that holds a reference"
         for size in self.lengths:
             if len(found) >= size and not self.grams.isdisjoint(_grams(found, size)):
                 return "a message that holds a reference"
@@ -108,6 +113,16 @@ class _Known(Contamination):
                 if why:
                     return Dropped(why, f"{name} {i}")
         return Kept(conversation)
+
+
+def _sentences(text: str) -> Iterator[list[str]]:
+    """The words of each sentence, and of each two in a row, that are too few to be looked for anywhere."""
+    before: list[str] = []
+    for part in _SENTENCE_ENDS.split(text):
+        found = words(part)
+        if found:
+            yield from (run for run in (found, before + found) if WHOLE <= len(run) < 2 * INSIDE)
+            before = found
 
 
 def _joined(texts: Iterable[str]) -> list[str]:
