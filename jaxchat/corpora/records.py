@@ -141,6 +141,7 @@ def _objects(source: Source, ledger: Ledger) -> Iterator[Row | Rejected]:
             while end < 0:
                 try:
                     value, end = _DECODER.raw_decode(text.text, text.at)
+                    reason = ""
                 except (ValueError, RecursionError) as error:
                     reason = _not_json(error, text.at)
                     end = _behind_brackets(text)
