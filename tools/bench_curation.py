@@ -1,6 +1,6 @@
 """Cleaning speed: conversations and megabytes a second and core, of each step and the whole; memory.
 
-    python tools/bench_curation.py CORPUS.jsonl [--json FILE] [--repeats 3] [--steps 2000] [--times 1 4 16] [--cores 1 2]
+    python tools/bench_curation.py CORPUS.jsonl [--json FILE] [--repeats 3] [--steps 2000] [--times 1 4 16]
 
 CORPUS.jsonl holds conversations, or objects with `turns: [[speaker, text], ...]` (corpora/sgd_text.jsonl). Steps are
 timed in this process, in CPU time, on the first `--steps` conversations, as each step finds them. The whole is timed

@@ -42,7 +42,8 @@ def ugly(conversations: Callable[..., list[Conversation]]) -> list[Conversation 
         talk("round", *["I do not know what you mean by that"] * 12),
         talk("mail", "Write to ann.lee@example.com please, or to Bob", "I will write to ann.lee@example.com now"),
         talk("mojibake", "Das ist schÃ¶n, <b>sehr</b> sch&ouml;n", "Ja,   wirklich\u200b sehr schön, finde ich"),
-        "", "{not json", b'{"messages": "\xff"}', '{"messages": []}', '{"messages": [{"role": "king", "content": "Hi"}]}',
+        "", "{not json", b'{"messages": "\xff"}', '{"messages": []}',
+        '{"messages": [{"role": "king", "content": "Hi"}]}',
     ]  # fmt: skip
 
 
