@@ -25,9 +25,10 @@ _TAG = re.compile(rf"</?(?:{_INLINE}|{_BLOCK})(?:\s[^<>]*)?/?>|<!--.*?-->|<!doct
 _CLOSED = re.compile(
     rf"<({_INLINE}|{_BLOCK})\b[^<>]*>.*</\1\s*>|<(?:br|hr|p|img)\b[^<>]*/?>|<!--", re.IGNORECASE | re.DOTALL
 )
-_FORUM = re.compile(r"\[/?(?:b|i|u|s|quote|url|img|color|size|spoiler|center)(?:=[^\]\n]{0,200})?\]", re.IGNORECASE)
-_FORUM_PAIR = re.compile(
-    r"\[(b|i|u|s|quote|url|img|color|size|spoiler|center)(?:=[^\]\n]{0,200})?\].*?\[/\1\]", re.I | re.S
+_FENCED = re.compile(r"```|~~~|`[^`\n]+`")
+_NO_TAG = re.compile(rf"<(?!/?(?:{_INLINE}|{_BLOCK})[\s/>]|!--|!doctype)", re.IGNORECASE)
+_FORUM = re.compile(
+    r"\[(b|i|u|s|quote|url|img|color|size|spoiler|center)(?:=[^\]\n]{0,200})?\](.*?)\[/\1\]", re.IGNORECASE | re.DOTALL
 )
 _ASKS_FOR_CODE = re.compile(r"\b(?:html|xml|css|javascript|svg|jsx|php|bbcode|tags?|markup)\b", re.IGNORECASE)
 
@@ -60,19 +61,16 @@ class Markup(Step):
 
 
 def _stripped(text: str, tags: bool) -> str:
-    parts = _CODE.split(text)
-    if tags and any(_CLOSED.search(part) for part in parts[::2]) and len(parts) == 1:
+    if tags and _CLOSED.search(text) and not _FENCED.search(text):
         return _markdown(text)
+    parts = _CODE.split(text)
     for i in range(0, len(parts), 2):
         part = parts[i]
         if tags:
             if _CLOSED.search(part):
                 part = _TAG.sub("", part)
-            while _FORUM_PAIR.search(part):
-                shorter = _FORUM.sub("", part)
-                if shorter == part:
-                    break
-                part = shorter
+            while "[/" in part and (inner := _FORUM.sub(r"\2", part)) != part:
+                part = inner
         if tags or "<" not in part:
             part = _ENTITY.sub(lambda match: html.unescape(match.group()), part)
         parts[i] = part
@@ -83,7 +81,7 @@ def _markdown(text: str) -> str:
     """HTML as Markdown, line breaks of the text itself kept."""
     import selectolax.lexbor as lexbor
 
-    tree: Any = lexbor.LexborHTMLParser(f"<body>{text}</body>")
+    tree: Any = lexbor.LexborHTMLParser(f"<body>{_NO_TAG.sub('&lt;', text)}</body>")
     for node in tree.css("script, style, noscript, iframe, svg, head"):
         node.decompose()
     out: list[str] = []
