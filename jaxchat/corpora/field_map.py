@@ -94,6 +94,8 @@ class FieldMap(TurnLists):
         if "chosen" in record and "rejected" in record:
             (made,) = Preference().conversations(record)
             return made, tuple(record)
+        if "question_id" in record and "turns" in record:
+            raise ValueError("a benchmark's questions, which have no answers")
         for key in LISTS:
             if isinstance(record.get(key), list | dict):
                 return self._talk(record[key]), (key,)

@@ -78,7 +78,7 @@ def _preference(record: dict[str, Any]) -> None:
 
 def _displayed(text: str) -> list[dict[str, Any]]:
     """The messages of a talk as text. What an assistant said by a call alone stands there as `None`: the call is not
-    known, so such a turn is read and never trained on."""
+    known, so such a turn is empty and never trained on."""
     before, *parts = _DISPLAYED.split(text)
     if before.strip() or not parts:
         raise ValueError("`messages_display` does not begin with a role and a colon")
@@ -86,7 +86,7 @@ def _displayed(text: str) -> list[dict[str, Any]]:
     for role, said in zip(parts[::2], parts[1::2]):
         said = said.removesuffix("\n")
         unknown = role == "assistant" and said == "None"
-        messages.append({"role": role, "content": None, "train": 0} if unknown else {"role": role, "content": said})
+        messages.append({"role": role, "content": "", "train": 0} if unknown else {"role": role, "content": said})
     return messages
 
 

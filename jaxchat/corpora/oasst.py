@@ -44,37 +44,25 @@ class Oasst(Reader):
     """Conversations with fewer messages are dropped."""
 
     def read(self, files: Sequence[Source], ledger: Ledger) -> Iterator[Found | Rejected]:
-        flat: list[Rejected | Found] = []
-        for tree, rows in grouped(self._messages(files, ledger, flat)):
-            yield from flat
-            flat.clear()
-            yield from self._flat(tree, [Row(*row) for row in rows])
-        yield from flat
-
-    def _messages(
-        self, files: Sequence[Source], ledger: Ledger, aside: list[Rejected | Found]
-    ) -> Iterator[tuple[str, Any]]:
-        """The rows that are flat messages, by tree; what becomes of all other rows is put `aside`."""
+        flat: list[Source] = []
         for source in files:
             for row in json_records(source, ledger):
                 if isinstance(row, Rejected):
-                    aside.append(row)
-                elif not isinstance(row.value, dict):
-                    aside.append(row.reject("not an object"))
-                elif "prompt" in row.value or "replies" in row.value:
-                    aside.extend(found(row, self._tree, "oasst"))
-                elif reason := _unusable(row.value):
-                    aside.append(row.reject(reason))
-                else:
-                    value = row.value
-                    tree = value.get("message_tree_id") or (None if value.get("parent_id") else value["message_id"])
-                    if isinstance(tree, str):
-                        yield tree, (row.file, row.position, value)
-                    else:
-                        aside.append(row.reject("no `message_tree_id`"))
+                    yield row
+                elif not _is_flat(row):
+                    yield from found(row, self._tree, "oasst")
+                elif reason := _unusable(row.value) or ("" if _tree_of(row) else "no `message_tree_id`"):
+                    yield row.reject(reason)
+                elif source not in flat:
+                    flat.append(source)
+        # Flat messages are read a second time, and brought together on the disk.
+        for _, rows in grouped(_flat_messages(flat)):
+            yield from self._flat([Row(*row) for row in rows])
 
-    def _tree(self, record: dict[str, Any]) -> Sequence[Conversation]:
+    def _tree(self, record: Any) -> Sequence[Conversation]:
         """A tree that is one row."""
+        if not isinstance(record, dict):
+            raise ValueError("not an object")
         root = record.get("prompt", record)
         nodes, waiting = [], [(root, None)]
         while waiting:
@@ -109,7 +97,7 @@ class Oasst(Reader):
             raise LeftOut(f"fewer than {self.min_turns} turns")
         return made
 
-    def _flat(self, tree: str, rows: Sequence[Row]) -> Iterator[Found | Rejected]:
+    def _flat(self, rows: Sequence[Row]) -> Iterator[Found | Rejected]:
         """A tree whose messages are rows."""
         said = {row.value["message_id"]: row.value for row in rows}
         root = next((row.value for row in rows if not row.value.get("parent_id")), None)
@@ -154,6 +142,24 @@ class _Sides(Threaded):
 
     def spoken(self, path: Sequence[Said]) -> tuple[Message, ...]:
         return self.of_sides((bool(said.side), said.text) for said in path)
+
+
+def _flat_messages(files: Sequence[Source]) -> Iterator[tuple[str, Any]]:
+    for source in files:
+        for row in json_records(source, Ledger()):
+            if isinstance(row, Row) and _is_flat(row) and not _unusable(row.value) and (tree := _tree_of(row)):
+                yield tree, (row.file, row.position, row.value)
+
+
+def _is_flat(row: Row) -> bool:
+    return isinstance(row.value, dict) and "prompt" not in row.value and "replies" not in row.value
+
+
+def _tree_of(row: Row) -> str:
+    """The name of the tree that a flat message belongs to, "" where it does not say."""
+    value = row.value
+    tree = value.get("message_tree_id") or ("" if value.get("parent_id") else value["message_id"])
+    return tree if isinstance(tree, str) else ""
 
 
 def _unusable(message: Any) -> str:

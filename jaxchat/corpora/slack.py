@@ -40,38 +40,35 @@ class Slack(Export):
 
     def read(self, files: Sequence[Source], ledger: Ledger) -> Iterator[Found | Rejected]:
         names: dict[str, str] = {}
-        aside: list[Rejected] = []
         days = []
         for source in files:
             if source.file_name in _LISTS:
                 names.update(_names(source))
             elif source.file_name not in _OTHERS:
                 days.append(source)
-        rows = self._rows(sorted(days, key=lambda source: source.name), ledger, aside)
+        rows = self._rows(sorted(days, key=lambda source: source.name), ledger)
         thread_reader = dataclasses.replace(self, gap_hours=0.0)  # replies of the next day belong to a thread as well
         for (channel, thread), group in grouped(rows):
-            yield from aside
-            aside.clear()
             chat = Chat("slack", channel, {"thread": thread} if thread else {})
-            said = (self._message(Row(*row), names) for row in group)
+            said = (self._message(Row(*row), reason, names) for *row, reason in group)
             yield from (thread_reader if thread else self).conversations(chat, said)
-        yield from aside
 
-    def _rows(
-        self, days: Sequence[Source], ledger: Ledger, aside: list[Rejected]
-    ) -> Iterator[tuple[tuple[str, str], Any]]:
+    def _rows(self, days: Sequence[Source], ledger: Ledger) -> Iterator[tuple[tuple[str, str], Any]]:
+        """The rows by channel and thread, with the reason where one cannot be read."""
         for source in days:
             channel = PurePosixPath(source.member or source.path.as_posix()).parent.name
             for row in json_elements(source, ledger):
                 if isinstance(row, Rejected):
-                    aside.append(row)
+                    yield (channel, ""), (row.file, row.position, row.row, row.reason)
                 elif not isinstance(row.value, dict):
-                    aside.append(row.reject("not an object"))
+                    yield (channel, ""), (row.file, row.position, row.value, "not an object")
                 else:
                     thread = row.value.get("thread_ts") if self.threads == "apart" else None
-                    yield (channel, thread if isinstance(thread, str) else ""), (row.file, row.position, row.value)
+                    yield (channel, thread if isinstance(thread, str) else ""), (row.file, row.position, row.value, "")
 
-    def _message(self, row: Row, names: dict[str, str]) -> Said | Rejected:
+    def _message(self, row: Row, reason: str, names: dict[str, str]) -> Said | Rejected:
+        if reason:
+            return row.reject(reason)
         value = row.value
         subtype = value.get("subtype")
         if value.get("bot_id") or subtype == "bot_message":

@@ -44,30 +44,24 @@ class Wechat(Export):
     alternate (whoever answers). All others are the user."""
 
     def read(self, files: Sequence[Source], ledger: Ledger) -> Iterator[Found | Rejected]:
-        aside: list[Rejected] = []
-        for (_, name), group in grouped(self._rows(files, ledger, aside)):
-            yield from aside
-            aside.clear()
-            yield from self.conversations(Chat("wechat", name), (_message(Row(*row)) for row in group))
-        yield from aside
+        for (_, name), group in grouped(self._rows(files, ledger)):
+            yield from self.conversations(Chat("wechat", name), (_message(Row(*row), reason) for *row, reason in group))
 
-    def _rows(
-        self, files: Sequence[Source], ledger: Ledger, aside: list[Rejected]
-    ) -> Iterator[tuple[tuple[str, str], Any]]:
-        """The messages by chat: one file may hold many."""
+    def _rows(self, files: Sequence[Source], ledger: Ledger) -> Iterator[tuple[tuple[str, str], Any]]:
+        """The rows by chat, of which one file may hold many, with the reason where one cannot be read."""
         for source in files:
             session = ""
             for path, row in _records(source, ledger):
                 if isinstance(row, Rejected):
-                    aside.append(row)
+                    yield (source.name, session), (row.file, row.position, row.row, row.reason)
                 elif row is not None and not row.position:
                     if path == ("session",) and isinstance(row.value, dict):
                         session = str(_first(row.value, ("displayName", "nickname", "remark", "wxid")) or "")
                 elif row is not None and not isinstance(row.value, dict):
-                    aside.append(row.reject("not an object"))
+                    yield (source.name, session), (row.file, row.position, row.value, "not an object")
                 elif row is not None:
                     name = session or str(_first(row.value, _CHAT) or "")
-                    yield (source.name, name), (row.file, row.position, row.value)
+                    yield (source.name, name), (row.file, row.position, row.value, "")
 
 
 def _records(source: Source, ledger: Ledger) -> Iterator[tuple[Any, Row | Rejected | None]]:
@@ -87,7 +81,9 @@ def _under_messages(source: Source) -> bool:
     return False
 
 
-def _message(row: Row) -> Said | Rejected:
+def _message(row: Row, reason: str) -> Said | Rejected:
+    if reason:
+        return row.reject(reason)
     value = row.value
     kind = str(_first(value, _TYPE) if _first(value, _TYPE) is not None else "1").strip()
     if kind.lower() in _NOTICES:

@@ -77,6 +77,7 @@ def test_what_the_map_does_not_fit_is_rejected_with_what_there_is(import_files):
         {"text": "a"},
         {"user": 3, "assistant": "b"},
         {"user": " ", "assistant": "b"},
+        {"question_id": 81, "turns": ["Write.", "Write again."]},
     ]
     made = import_files("hf", {"a.jsonl": rows})
     assert made.turns == [TALK]
@@ -84,6 +85,7 @@ def test_what_the_map_does_not_fit_is_rejected_with_what_there_is(import_files):
         "no usual field; its fields are text",
         "`user` is not text",
         "`user` is empty",
+        "a benchmark's questions, which have no answers",
     ]
     with pytest.raises(InputError, match="no field q; its fields are user, assistant"):
         import_files("hf", {"a.jsonl": rows[:1]}, messages="q")

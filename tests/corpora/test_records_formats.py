@@ -177,7 +177,7 @@ def test_messages_in_older_and_looser_forms(import_files):
         [(U, "ab"), (A, "b")],
         [(U, "a"), (A, "b")],
         [(U, "a"), (A, "b")],
-        [(U, "a\nb"), (A, None), ("tool", "1"), (A, "c: d")],
+        [(U, "a\nb"), (A, ""), ("tool", "1"), (A, "c: d")],
     ]
     assert made.conversations[0].messages[2].tool_calls == (ToolCall("f", {"x": 1}),)
     assert made.conversations[0].tools == ({"type": "function", "function": {"name": "f"}},)
