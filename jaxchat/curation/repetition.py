@@ -3,7 +3,9 @@
 The rules and their bounds are those of Rae et al. 2021, Scaling Language Models: Methods, Analysis & Insights from
 Training Gopher (https://arxiv.org/abs/2112.11446), table A1, adapted to chat: each long turn is judged as a document of
 its own, and what Gopher counts of a document's lines is counted of a conversation's turns. Turns of few words ("yes",
-"thank you") are said again and again by anyone and do not count.
+"thank you") are said again and again by anyone and do not count. What a user pastes to ask about may repeat itself.
+Answers are shorter than web pages and keep to one thing, so Gopher's bounds are widened by half. In scripts
+without spaces between words a word is taken for two characters.
 """
 
 from __future__ import annotations
@@ -12,11 +14,11 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from jaxchat.chat.conversation import Conversation
 from jaxchat.curation.step import Dropped, Kept, Step
-from jaxchat.curation.words import words
+from jaxchat.curation.words import has_unspaced, words
 
 # Share of the characters that the commonest n-gram may make up, and that all n-grams said twice may.
 TOP = {2: 0.20, 3: 0.18, 4: 0.16}
@@ -31,24 +33,26 @@ class Repetition(Step):
 
     name: ClassVar[str] = "repetition"
 
-    slack: float = 1.0
-    """Factor on all bounds: 2 is twice as lenient."""
+    slack: float = 1.5
+    """Factor on Gopher's bounds: 1 is Gopher's own, 2 twice as lenient."""
     long: int = 50
     """Words from which on a turn is judged by itself."""
+    roles: tuple[Literal["user", "assistant"], ...] = ("assistant",)
+    """Whose long turns are judged by themselves."""
     turns: float = 0.5
-    """Share of one side's turns, of five words and more, that were said before by it, at most (Gopher's lines: 0.3)."""
+    """Share of one side's turns, of five words and more, that it said before, at most (of a document's lines Gopher has 0.3)."""
 
     def apply(self, conversation: Conversation) -> Kept | Dropped:
         for role in ("user", "assistant"):
             said = [m.content.casefold().strip() for m in conversation.messages if m.role == role and m.content]
             long = [text for text in said if len(words(text)) >= 5]
-            if len(long) >= 4 and 1 - len(set(long)) / len(long) > self.turns * self.slack:
+            if len(long) >= 4 and 1 - len(set(long)) / len(long) > self.turns:
                 return Dropped(
                     "turns said again and again", f"{len(long) - len(set(long))} of {len(long)} by the {role}"
                 )
         for i, message in enumerate((*conversation.messages, *conversation.rejected)):
             text = message.content or ""
-            if message.role in ("user", "assistant") and len(text) >= 2 * self.long:
+            if message.role in self.roles and len(text) >= self.long:
                 why = self._turn(_CODE.sub("\n", text))
                 if why:
                     return Dropped(why[0], f"{why[1]} in message {i}")
@@ -58,7 +62,7 @@ class Repetition(Step):
         if _ONE_CHARACTER.search(text):
             return "one character over and over", "30 and more"
         found = words(text.casefold())
-        if len(found) < self.long:
+        if len(found) < self.long * (2 if has_unspaced(text) else 1):
             return None
         for name, parts in (("lines", text.splitlines()), ("paragraphs", text.split("\n\n"))):
             parts = [part.strip() for part in parts if part.strip()]
@@ -68,18 +72,19 @@ class Repetition(Step):
                 if count > 0.30 * self.slack or characters > 0.20 * self.slack:
                     return f"{name} said again in a turn", f"{count:.2f} of them"
         total = sum(map(len, found))
+        characters = 2 if has_unspaced(text) else 1
         for n, bound in TOP.items():
-            grams = Counter(zip(*(found[k:] for k in range(n))))
+            grams = Counter(zip(*(found[k:] for k in range(n * characters))))
             gram, count = grams.most_common(1)[0]
             share = count * sum(map(len, gram)) / total
             if count > 2 and share > bound * self.slack:
                 return "one phrase over and over in a turn", f"{share:.2f} is {' '.join(gram)[:60]!r}"
-        # No n-gram of ten said twice without one of five said twice: most turns are done here.
-        grams5 = list(zip(*(found[k:] for k in range(5))))
+        # No ten words said twice without five of them said twice: most turns are done here.
+        grams5 = list(zip(*(found[k:] for k in range(5 * characters))))
         if len(set(grams5)) == len(grams5):
             return None
         for n, bound in REPEATED.items():
-            share = _covered(found, n) / total
+            share = _covered(found, n * characters) / total
             if share > bound * self.slack:
                 return "phrases said again in a turn", f"{share:.2f} in {n}-grams said before"
         return None
