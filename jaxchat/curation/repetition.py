@@ -40,7 +40,7 @@ class Repetition(Step):
     roles: tuple[Literal["user", "assistant"], ...] = ("assistant",)
     """Whose long turns are judged by themselves."""
     turns: float = 0.5
-    """Share of one side's turns, of five words and more, that it said before, at most (of a document's lines Gopher has 0.3)."""
+    """Share of one side's turns of five words and more that it said before, at most (Gopher, of lines: 0.3)."""
 
     def apply(self, conversation: Conversation) -> Kept | Dropped:
         for role in ("user", "assistant"):
