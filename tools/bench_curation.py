@@ -4,9 +4,9 @@
 
 CORPUS.jsonl holds conversations, or objects with `turns: [[speaker, text], ...]` (corpora/sgd_text.jsonl). Steps are
 timed in this process, in CPU time, on the first `--steps` conversations, as each step finds them. The whole is timed
-as the command line runs it, start of the program and of its workers included. Memory is measured on `--times` as many
-distinct conversations, made by exchanging words, in processes of their own: the largest resident set of any of them,
-and what the duplicates' index takes.
+as the command line runs it, start of the program and of its workers included, by the clock and in CPU time. Memory is
+measured on `--times` as many distinct conversations, made by exchanging words, in processes of their own: the largest
+resident set of any of them, and what the duplicates' index takes.
 """
 
 from __future__ import annotations
@@ -101,21 +101,23 @@ def line(name: str, conversations: int, megabytes: float, seconds: float) -> dic
     }
 
 
-def whole(source: Path, conversations: int, workers: int) -> tuple[float, float]:
-    """Seconds, and megabytes of the largest process, of one run of the command."""
+def whole(source: Path, conversations: int, workers: int) -> dict[str, float]:
+    """What one run of the command takes: seconds, CPU seconds of all its processes, memory."""
     with tempfile.TemporaryDirectory(dir=source.parent) as folder:
         words = ["data", "clean", str(source), "--out", f"{folder}/out", "--workers", str(workers)]
         script = (
             "import resource, sys; from jaxchat.__main__ import main; status = main(sys.argv[1:]);"
-            "usage = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)];"
-            "print(max(usage)); sys.exit(status)"
+            "used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)];"
+            "print(max(one.ru_maxrss for one in used) / 1e3, used[0].ru_maxrss / 1e3,"
+            "sum(one.ru_utime + one.ru_stime for one in used)); sys.exit(status)"
         )
         start = time.monotonic()
         done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=True)
         seconds = time.monotonic() - start
         stats = json.loads((Path(folder) / "out" / "stats.json").read_text(encoding="utf-8"))
         assert stats["rows_in"] == conversations
-    return seconds, int(done.stdout.split()[-1]) / 1e3
+    largest, main_process, cpu = map(float, done.stdout.split()[-3:])
+    return {"seconds": seconds, "cpu_seconds": cpu, "largest_process_mb": largest, "main_process_mb": main_process}
 
 
 def main() -> None:
@@ -138,10 +140,14 @@ def main() -> None:
                     file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in distinct(rows, copy))
             count, megabytes = len(rows) * times, source.stat().st_size / 1e6
             for workers in arguments.cores if times == min(arguments.times) else [max(arguments.cores)]:
-                seconds, memory = whole(source, count, workers)
-                results.append(line(f"whole, x{times}, {workers} workers", count, megabytes, seconds))
-                results[-1]["memory_megabytes"] = memory
-                print(f"{'':24} largest process {memory:,.0f} MB")
+                took = whole(source, count, workers)
+                results.append(line(f"whole, x{times}, {workers} workers", count, megabytes, took["seconds"]))
+                results[-1] |= took
+                print(
+                    f"{'':24} {count / took['cpu_seconds']:10,.0f} conversations a CPU second; main process "
+                    f"{took['main_process_mb']:,.0f} MB, largest {took['largest_process_mb']:,.0f} MB",
+                    flush=True,
+                )
             source.unlink()
     print(f"index: 56 bytes a conversation in memory, {8 * BANDS + SKETCH} on disk")
     if arguments.json:

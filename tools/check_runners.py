@@ -2,8 +2,8 @@
 
     python tools/check_runners.py CORPUS.jsonl ... [--conversations 20000] [--workers 2]
 
-The corpora hold conversations, or objects with `turns: [[speaker, text], ...]`; so many of them are taken, and of every
-tenth a copy, every other of those with a word changed. Files are compared whole, and line by line sorted.
+The corpora hold conversations, or objects with `turns: [[speaker, text], ...]`; so many of them are taken, copies
+included. Files are compared whole, and line by line sorted.
 """
 
 from __future__ import annotations
@@ -13,11 +13,24 @@ import itertools
 import json
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from bench_curation import read
 
 from jaxchat.curation.clean import FILES, clean
+
+
+def planted(corpora: list[Path]) -> Iterator[dict[str, Any]]:
+    """The conversations of the corpora, each tenth followed by a copy, of which every other has a word more."""
+    for number, row in enumerate(itertools.chain.from_iterable(map(read, corpora))):
+        yield row
+        if number % 10 == 0 and row["messages"]:
+            copy = json.loads(json.dumps({**row, "id": f"copy of {row['id']}"}))
+            if number % 20 == 0:
+                copy["messages"][-1]["content"] = "Changed. " + (copy["messages"][-1]["content"] or "")
+            yield copy
 
 
 def main() -> None:
@@ -26,21 +39,11 @@ def main() -> None:
     parser.add_argument("--conversations", type=int, default=20_000)
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
-    originals = arguments.conversations * 10 // 11
     with tempfile.TemporaryDirectory() as folder:
-        source, count = Path(folder) / "conversations.jsonl", 0
+        source = Path(folder) / "conversations.jsonl"
+        rows = itertools.islice(planted(arguments.corpora), arguments.conversations)
         with open(source, "w", encoding="utf-8") as file:
-            rows = itertools.islice(itertools.chain.from_iterable(map(read, arguments.corpora)), originals)
-            for number, row in enumerate(rows):
-                copies = [row]
-                if number % 10 == 0:
-                    copy = json.loads(json.dumps({**row, "id": f"copy of {row['id']}"}))
-                    if number % 20 == 0:
-                        copy["messages"][-1]["content"] = "Changed. " + (copy["messages"][-1]["content"] or "")
-                    copies.append(copy)
-                for one in copies:
-                    count += 1
-                    file.write(json.dumps(one, ensure_ascii=False) + "\n")
+            count = sum(file.write(json.dumps(row, ensure_ascii=False) + "\n") > 0 for row in rows)
         outputs = {}
         runs = [("cores", 1), ("cores", arguments.workers), ("beam", 1), ("beam", arguments.workers)]
         for runner, workers in runs:
