@@ -196,7 +196,7 @@ def _table(source: Source, ledger: Ledger) -> Iterator[Row | Rejected]:
     while True:
         try:
             batch = next(batches, None)
-        except (pyarrow.ArrowException, OSError) as error:
+        except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
             raise InputError(f"{source.path}: cannot be read ({_first_line(error)}); is the file whole?") from None
         if batch is None:
             return

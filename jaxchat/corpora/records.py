@@ -33,6 +33,8 @@ from jaxchat.corpora.rows import (
 )
 
 Path = tuple[str | int, ...]
+# Arrays of objects that stand beside the messages in what chat programs export, and hold none.
+BESIDE = ("members", "participants", "users", "contacts", "pinnedMessages", "emojis", "roles")
 
 
 class LeftOut(ValueError):  # noqa: N818 (what became of a record, no fault)
@@ -103,22 +105,25 @@ def json_records(source: Source, ledger: Ledger) -> Iterator[Row | Rejected]:
     form = json_form(source)
     if form == "array":
         yield from json_elements(source, ledger)
-    elif form == "lines":
+    elif form in ("lines", "object"):
         yield from json_lines(source, ledger)
     else:
         yield from _objects(source, ledger)
 
 
 def json_form(source: Source) -> str:
-    """Told by the beginning: whether the first line is a value by itself, and whether the next begins like it."""
+    """Told by the beginning: "array", "lines" (a value each), "object" (one line alone, or one too long to see what
+    follows) or "objects" (over several lines)."""
     with _opened(source, Ledger()) as file:
         head = _read(source, lambda: file.read(CHUNK))
     head = head.removeprefix(codecs.BOM_UTF8).lstrip()
-    first, ended, rest = head.partition(b"\n")
+    first, _, rest = head.partition(b"\n")
     next_ = rest.lstrip()[:1]
     if first[:1] == b"[":
         return "lines" if next_ == b"[" and _whole(first) else "array"
-    if first[:1] != b"{" or not ended or next_ in (b"{", b"") or _whole(first):
+    if first[:1] == b"{" and next_ == b"":
+        return "object"
+    if first[:1] != b"{" or next_ == b"{" or _whole(first):
         return "lines"
     return "objects"
 
@@ -184,7 +189,8 @@ def json_tree(
 
     Yields every row, and each other value on the way there whole as a Row of position 0, with its path; before an
     element or object that holds rows is gone into, its path with None. A row's path is its array's. What cannot be
-    read is rejected, and counts as a row.
+    read is rejected, and counts as a row; so does an array of objects beside those that are looked for, lest the rows
+    of a misspelt one are lost.
     """
     with _opened(source, ledger) as file:
         walk = _Walk(source, ledger, _Text(source, file), tuple(at))
@@ -218,7 +224,20 @@ class _Walk:
             if isinstance(item, Rejected):
                 item = self.reject(item.reason, item.row)
                 self.broken = self.text.exhausted
+            elif (
+                self._beside_rows(path)
+                and isinstance(item.value, list)
+                and any(isinstance(e, dict) for e in item.value)
+            ):
+                item = self.reject(f"an array of objects under {path[-1]!r}, where none is known", item.value)
             yield path, item
+
+    def _beside_rows(self, path: Path) -> bool:
+        return (
+            bool(path)
+            and path[-1] not in BESIDE
+            and any(len(wanted) == len(path) and _matches(path[:-1], wanted[:-1]) for wanted in self.at)
+        )
 
     def rows(self, path: Path) -> Iterator[tuple[Path, Row | Rejected | None]]:
         self.text.at += 1
@@ -273,7 +292,7 @@ class _Walk:
         if not isinstance(key, str) or self.text.text[end] != ":":
             return None
         self.text.at = end + 1
-        return key
+        return key.encode(errors="surrogatepass").decode(errors="replace")  # it may stand in what is written
 
     def ends_before(self, closing: str) -> Rejected:
         self.broken = True

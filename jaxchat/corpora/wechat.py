@@ -67,7 +67,7 @@ class Wechat(Export):
 def _records(source: Source, ledger: Ledger) -> Iterator[tuple[Any, Row | Rejected | None]]:
     if source.file_name.endswith(".csv") or first_byte(source) not in (b"{", b"["):
         yield from (((), row) for row in csv_records(source, ledger, ()))
-    elif json_form(source) == "lines" and not _under_messages(source):
+    elif json_form(source) in ("lines", "object") and not _under_messages(source):
         yield from (((), row) for row in json_records(source, ledger))
     else:
         yield from json_tree(source, ledger, [(), ("messages",), ("data", "messages"), ("items",)])

@@ -137,6 +137,9 @@ def test_telegram_account_and_a_file_cut_short(import_files):
     account = {"about": "x", "personal_information": {"a": [1]}, "chats": {"about": "y", "list": chats}, "z": 1}
     made = import_files("telegram", {"result.json": account})
     assert made.turns == [[(U, "1"), (A, "2")], [(U, "3"), (A, "4")]] and made.stats["rows_in"] == 4
+    misspelt = json.dumps(account).replace('"messages"', '"massages"', 1)
+    made = import_files("telegram", {"result.json": misspelt})
+    assert made.counts == (2, 1, 0) and made.rejected[0]["row"][0]["text"] == "1"
     text = json.dumps(account)
     made = import_files("telegram", {"result.json": text[: text.index('"4"')]})
     assert made.turns == [[(U, "1"), (A, "2")]]

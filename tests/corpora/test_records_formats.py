@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -197,6 +198,10 @@ def test_lccc_spaces_and_shapes(import_files):
     assert [c.meta["split"] for c in by_split.conversations] == ["train", "train", "valid"]
     assert by_split.counts == (3, 2, 1) and by_split.dropped[0]["reason"] == "fewer than 2 turns"
     assert import_files("lccc", {"l.json": talks}).turns == by_split.turns[:2]
+    one_line = json.dumps({"train": talks, "valid": talks[:1]})
+    assert import_files("lccc", {"l.json": one_line}).turns == by_split.turns
+    odd_key = import_files("lccc", {"l.json": b'{"tr\xffain": [["a", "b"]], "\\ud800": [["c", "d"]]}'})
+    assert [c.meta["split"][:2] for c in odd_key.conversations] == ["tr", "\ufffd\ufffd"]
     assert import_files("lccc", {"l.jsonl": talks}, spaces="keep", assistant="first").turns[0] == [
         (A, "你 好 ！"),
         (U, "h i 你 好"),
