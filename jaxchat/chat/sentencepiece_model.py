@@ -7,7 +7,7 @@ here, since the module that SentencePiece ships for it asks for a newer protobuf
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,8 +69,31 @@ def without_dummy_prefix(data: bytes) -> bytes:
     return data + bytes([normalizer_spec << 3 | 2, 2, add_dummy_prefix << 3, 0])
 
 
+def with_pieces(data: bytes, change: Callable[[Piece], Piece]) -> bytes:
+    """The same model with `change` made to every piece; ids stay."""
+    out, start = bytearray(), 0
+    for number, value, end in _spans(data):
+        if number == 1:
+            fields = dict(_fields(value))
+            piece = change(Piece(fields[1].decode(), fields.get(2, 0.0), fields.get(3, NORMAL)))
+            text = piece.text.encode()
+            body = b"\x0a" + _as_varint(len(text)) + text + struct.pack("<Bf", 0x15, piece.score) + b"\x18"
+            body += _as_varint(piece.kind)
+            out += b"\x0a" + _as_varint(len(body)) + body
+        else:
+            out += data[start:end]
+        start = end
+    return bytes(out)
+
+
 def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
     """(field number, value) of each field: int for varints, float for 32-bit, bytes for the rest."""
+    for number, value, _ in _spans(data):
+        yield number, value
+
+
+def _spans(data: bytes) -> Iterator[tuple[int, Any, int]]:
+    """(field number, value, where the field ends)."""
     at = 0
     while at < len(data):
         key, at = _varint(data, at)
@@ -89,7 +112,15 @@ def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
             raise ValueError(f"wire type {wire}")
         if at > len(data):
             raise IndexError
-        yield number, value
+        yield number, value, at
+
+
+def _as_varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

@@ -31,14 +31,17 @@ if TYPE_CHECKING:
 _MARKER = re.compile(r"<[^\s<>]+>|\[[^\s\[\]]+\]")
 # The key of tokenizer_config.json which says that the .model file is the tokenizer, tokenizer.json a copy for others.
 _OURS = "sentencepiece"
+# Pieces that text may be cut into; for the others (bytes, unknown) the copy has to be told so by a score.
+_SPELLED = (spm.NORMAL, spm.USER_DEFINED, spm.CONTROL)
+_NEVER = -float(1 << 20)
 
 
 class SentencePieceTokenizer:
     """A SentencePiece model with its special tokens and chat templates; see `chat.tokenizer.Tokenizer`.
 
-    Text without control tokens gets exactly the processor's ids. SentencePiece itself never reads control tokens (BOS,
-    EOS) from text; here they become their ids wherever they are written, the text between them is encoded piece by
-    piece, and a model that puts a space before every text puts it at the very beginning only.
+    Text without control and chat tokens gets exactly the processor's ids. SentencePiece itself never reads control
+    tokens (BOS, EOS) from text; here they become their ids wherever they are written, the text between them is encoded
+    piece by piece, and a model that puts a space before every text puts it at the very beginning only.
     """
 
     def __init__(
@@ -72,7 +75,11 @@ class SentencePieceTokenizer:
         user_defined = {p.text: i for i, p in enumerate(self.spec.pieces) if p.kind == spm.USER_DEFINED}
         self.added_tokens = {**self._control, **user_defined}
         self._special_ids = {i for text, i in self.added_tokens.items() if i in self._control.values() or _marks(text)}
-        self._split = re.compile("|".join(map(re.escape, sorted(self._control, key=len, reverse=True))) or "(?!)")
+        self._cut = dict(self._control)
+        if not (self.spec.add_dummy_prefix or self.spec.remove_extra_whitespaces or self.spec.charsmap):
+            # Cut out beforehand, as Hugging Face's copy does, so that text after them is read like text alone.
+            self._cut |= {text: i for text, i in user_defined.items() if _marks(text)}
+        self._split = re.compile("|".join(map(re.escape, sorted(self._cut, key=len, reverse=True))) or "(?!)")
 
     @classmethod
     def load(cls, path: str | Path) -> SentencePieceTokenizer:
@@ -128,7 +135,7 @@ class SentencePieceTokenizer:
         at = 0
         for match in self._split.finditer(text):
             self._append(text, at, match.start(), ids, offsets)
-            ids.append(self._control[match.group()])
+            ids.append(self._cut[match.group()])
             offsets.append(match.span())
             at = match.end()
         self._append(text, at, len(text), ids, offsets)
@@ -160,8 +167,8 @@ class SentencePieceTokenizer:
 
     def save(self, folder: str | Path) -> None:
         """Writes tokenizer.model, which `load_tokenizer` reads, and its copy as a tokenizer.json, which transformers
-        reads. The copy's ids are the same but for two oddities of its model: of two equally likely cuts (a long run of
-        one character) it may take the other, and a byte piece spelled out in a text (`<0x0A>`) becomes that byte."""
+        reads. The copy's ids are the same; but of a unigram model that others trained, of two equally likely cuts (a
+        long run of one character) it may take the other."""
         folder = Path(folder)
         with replacing(folder / "tokenizer.model", "wb") as file:
             file.write(self._model)
@@ -180,7 +187,7 @@ class SentencePieceTokenizer:
         spec = self.spec
         unknown = next(i for i, p in enumerate(spec.pieces) if p.kind == spm.UNKNOWN)
         if spec.kind == spm.UNIGRAM:
-            vocab = [(p.text, p.score) for p in spec.pieces]
+            vocab = [(p.text, p.score if p.kind in _SPELLED else _NEVER) for p in spec.pieces]
             model: Any = models.Unigram(vocab, unk_id=unknown, byte_fallback=spec.byte_fallback)
         else:
             merges = merges_by_score({p.text: p.score for p in spec.pieces if p.kind == spm.NORMAL})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -91,7 +92,7 @@ def load_tokenizer(source: str | Path) -> Tokenizer:
         from jaxchat.chat.gguf_tokenizer import load_gguf_tokenizer
 
         return load_gguf_tokenizer(path)
-    if path.suffix == ".model":
+    if re.search(r"\.model(\.v\d+)?$", path.name):  # Mistral's carry the version of their chat format
         from jaxchat.chat.sentencepiece_tokenizer import SentencePieceTokenizer
 
         return SentencePieceTokenizer.load(path)

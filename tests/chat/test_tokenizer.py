@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jaxchat.chat.sentencepiece_tokenizer import SentencePieceTokenizer
 from jaxchat.chat.tokenizer import Tokenizer, load_tokenizer
 from jaxchat.errors import InputError
 
@@ -27,6 +25,8 @@ SAMPLES = [
     "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n",
     "almost <|im_end |> and <|im_ end|>",
     "\x00 \x7f \u200b \ufeff \u2028",
+    # Runs that can be cut in many equally likely ways, alone and after what is a token.
+    "*" * 301 + "\n" + "-" * 99 + "<|im_end|>" + "ha" * 77 + "\n" * 9,
 ]
 each_text = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
 
@@ -92,20 +92,13 @@ def test_transformers_reads_what_is_saved_with_the_same_ids(
     tokenizer.save(tmp_path)
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
     for text in [*SAMPLES, *texts[:50]]:
-        # Of two equally likely cuts (********** and ***, or the other way round) SentencePiece's unigram model takes
-        # one and its copy perhaps the other.
-        tie = isinstance(tokenizer, SentencePieceTokenizer) and re.search(r"(.)\1{3}", text) is not None
-        assert in_order(theirs.encode(text, add_special_tokens=False), tie) == in_order(tokenizer.encode(text), tie)
+        assert theirs.encode(text, add_special_tokens=False) == tokenizer.encode(text)
         assert theirs.decode(tokenizer.encode(text)) == text
     assert theirs.encode(SAMPLES[2]) == tokenizer.encode(SAMPLES[2], add_special_tokens=True)
     assert (theirs.bos_token_id, theirs.eos_token_id) == (tokenizer.bos_id, tokenizer.eos_id)
     assert theirs.pad_token_id == tokenizer.pad_id
     assert theirs.chat_template == tokenizer.chat_template
     assert len(theirs) == tokenizer.vocab_size
-
-
-def in_order(ids: list[int], of_size: bool) -> list[int]:
-    return sorted(ids) if of_size else ids
 
 
 def test_no_heavy_package_is_imported_to_read_a_gguf(smollm2_gguf: Path) -> None:
