@@ -22,6 +22,11 @@ _BYTES = 256
 # Log probabilities are rounded to 64ths. SentencePiece adds them up in 32 bits, its copy for Hugging Face in 64: sums
 # of 64ths are exact in both up to 262,144 (some 25,000 tokens), and so both see the same ties and break them alike.
 _GRAIN = 64
+# What the names of byte pieces (<0x0A>) are spelled with. With a piece for each of these, such a name in a text is
+# never cheaper as that byte than as characters, in the copy either.
+_BYTE_NAMES = "<>x0123456789ABCDEF"
+# How SentencePiece writes a space, which in bytes would come back as this sign: text may have none to learn it from.
+_SPACE = "\u2581"
 # Fixed, for sums are formed thread by thread: with the machine's own number, its vocabulary would be its own too.
 _THREADS = 8
 
@@ -71,6 +76,7 @@ def train_sentencepiece(
                 vocab_size=vocab_size,
                 byte_fallback=True,
                 character_coverage=character_coverage,
+                required_chars=_BYTE_NAMES + _SPACE,
                 normalization_rule_name="identity",
                 add_dummy_prefix=False,
                 remove_extra_whitespaces=False,

@@ -14,6 +14,7 @@ import pytest
 from jaxchat.__main__ import main
 from jaxchat.chat.conversation import read_conversations
 from jaxchat.chat.tokenizer import load_tokenizer
+from jaxchat.chat.train_sentencepiece import train_sentencepiece
 
 TOOL = Path(__file__).parents[2] / "tools" / "check_tokenizer.py"
 
@@ -72,6 +73,13 @@ def test_every_reader_reads_alike_and_gives_the_text_back(kind: str, folder: Pat
     result = check_tokenizer.check(out, iter([*check_tokenizer.rare_lines(), *texts]))
     assert result["differ"] and not any(result["differ"].values()), result["examples"]
     assert result["not_round_trip"] == 0 and result["messages"] > 250, result["examples"]
+
+
+def test_a_byte_pieces_name_in_a_text_is_no_byte_even_where_its_signs_are_too_rare_to_learn(tmp_path: Path) -> None:
+    text = "".join(chr(0x4E00 + i) for i in range(200))
+    train_sentencepiece([text * 20], tmp_path / "t", vocab_size=484)
+    result = check_tokenizer.check(tmp_path / "t", iter(["<0x0A>", "a space: <0xE2><0x96>"]))
+    assert not any(result["differ"].values()) and result["not_round_trip"] == 0, result
 
 
 def test_the_check_finds_a_tokenizer_json_that_reads_otherwise(folder: Path, tmp_path: Path) -> None:
