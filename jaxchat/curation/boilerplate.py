@@ -28,6 +28,8 @@ _BOT = re.compile(
     r"^(?:sorry, )?i am currently out of (?:the )?office|remindme! |\[bot\] )",
     re.IGNORECASE,
 )
+# One of them is in all that the pattern finds: looking for these takes a fraction of the time.
+_BOT_HINTS = ("bot", "beep", "moderators", "automated", "out of", "remindme")
 _BOT_NAME = re.compile(r"(?:^|[_\-. ])bot$|^automoderator$|^bot[_\-. ]|Bot$", re.IGNORECASE | re.ASCII)
 _LINK = re.compile(r"(?:https?://|www\.)[^\s<>]+|!?\[[^\]]*\]\([^)\s]+\)", re.IGNORECASE)
 _HANDLE = re.compile(r"(?:^|(?<=\s))[@#]\w+")
@@ -69,9 +71,12 @@ def _kind(message: Message) -> str | None:
     if len(text) < 80 and _DELETED.fullmatch(text):
         return "deleted"
     speaker = message.extra.get("author") or message.extra.get("speaker") or message.name
-    if (isinstance(speaker, str) and message.role == "user" and _BOT_NAME.search(speaker)) or _BOT.search(text):
+    if isinstance(speaker, str) and message.role == "user" and _BOT_NAME.search(speaker):
         return "bot"
-    if ("://" in text or "www." in text.casefold()) and not re.search(r"\w", _HANDLE.sub("", _LINK.sub("", text))):
+    lower = text.casefold()
+    if any(hint in lower for hint in _BOT_HINTS) and _BOT.search(text):
+        return "bot"
+    if ("://" in text or "www." in lower) and not re.search(r"\w", _HANDLE.sub("", _LINK.sub("", text))):
         return "links"
     return None
 

@@ -30,6 +30,6 @@ class ExactDuplicates:
             elif self.system or message.role != "system":
                 text = " ".join((message.content or "").casefold().split())
                 calls = [(call.name, call.arguments) for call in message.tool_calls]
-                parts = [message.role, text, *([calls] if calls else [])]
-                digest.update(json.dumps(parts, ensure_ascii=False, sort_keys=True).encode())
+                more = json.dumps(calls, ensure_ascii=False, sort_keys=True) if calls else ""
+                digest.update(f"{message.role} {len(text)} {len(more)} {text}{more}".encode(errors="replace"))
         return digest.digest()

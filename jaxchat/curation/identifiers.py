@@ -22,18 +22,27 @@ _NOT_AFTER = rf"(?<![{_L}_])"
 _NOT_BEFORE = rf"(?![{_L}_])"
 
 _EMAIL = re.compile(
-    rf"(?<![{_L}._%+-])[{_L}][{_L}._%+'-]{{0,63}}@(?:[{_L}](?:[{_L}-]{{0,61}}[{_L}])?\.)+(?:xn--[a-z0-9-]+|[A-Za-zÀ-ɏͰ-ӿ]{{2,24}})"
-    rf"|(?<![{_L}._%+-])[{_L}][{_L}._%+-]{{1,63}} ?(?:\[at\]|\(at\)|\{{at\}}|<at>) ?[{_L}-]+"
-    rf"(?: ?(?:\.|\[dot\]|\(dot\)|\{{dot\}}|<dot>) ?[{_L}-]+){{1,3}}"
-    rf"|(?<![{_L}._%+-])[{_L}][{_L}._%+-]{{1,63}} at [a-z0-9-]{{2,63}} dot (?:com|net|org|edu|gov|io|co|de|fr|uk|cn)\b"
-    rf"|(?<![{_L}._%+-])[{_L}][{_L}._%+-]{{0,63}}＠(?:[{_L}-]+[.．])+[A-Za-z]{{2,24}}",
+    rf"(?<![{_L}._%+-])[{_L}][{_L}._%+'-]{{0,63}}@(?:[{_L}](?:[{_L}-]{{0,61}}[{_L}])?\.)+"
+    rf"(?:xn--[a-z0-9-]+|[A-Za-zÀ-ɏͰ-ӿ]{{2,24}})|"
+    rf"(?<![{_L}._%+-])[{_L}][{_L}._%+-]{{0,63}}＠(?:[{_L}-]+[.．])+[A-Za-z]{{2,24}}",
+    re.IGNORECASE,
+)
+# Written so that no program finds it: name (at) place (dot) com.
+_AT = re.compile(r"[\[({<]at[\])}>]|\bat \S+ dot ", re.IGNORECASE)
+_HIDDEN_EMAIL = re.compile(
+    rf"(?<![{_L}._%+-])[{_L}][{_L}._%+-]{{1,63}} ?(?:\[at\]|\(at\)|\{{at\}}|<at>) ?[{_L}-]+"
+    rf"(?: ?(?:\.|\[dot\]|\(dot\)|\{{dot\}}|<dot>) ?[{_L}-]+){{1,3}}|"
+    rf"(?<![{_L}._%+-])[{_L}][{_L}._%+-]{{1,63}} at [a-z0-9-]{{2,63}} dot (?:com|net|org|edu|gov|io|co|de|fr|uk|cn)\b",
     re.IGNORECASE,
 )
 
 
 def emails(text: str) -> Iterator[Span]:
-    if "@" in text or "＠" in text or "at" in text:
+    if "@" in text or "＠" in text:
         for match in _EMAIL.finditer(text):
+            yield match.span()
+    if _AT.search(text):
+        for match in _HIDDEN_EMAIL.finditer(text):
             yield match.span()
 
 
@@ -125,43 +134,49 @@ def wallets(text: str) -> Iterator[Span]:
             yield match.span(1)
 
 
-# (form, python-stdnum's module). The form is strict where the check is weak.
-_IDS: tuple[tuple[re.Pattern[str], str | None], ...] = tuple(
-    (re.compile(rf"(?<![{_L}_.+/-])(?:{form})(?![{_L}_]|[-.]\d)"), check)
-    for form, check in (
-        (r"(?!000|666|9\d\d)\d{3}([- ])(?!00)\d{2}\1(?!0000)\d{4}", None),  # United States, SSN
-        (r"9\d\d-(?:5\d|6[0-5]|7\d|8[0-8]|9[0-24-9])-\d{4}", None),  # United States, ITIN
-        (
-            r"[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D]",
-            None,
-        ),  # United Kingdom, national insurance
-        (
-            r"[1-9]\d{5}(?:18|19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])\d{3}[\dXx]",
-            None,
-        ),  # China, identity card
-        (r"\d{8}-?[A-HJ-NP-TV-Z]", "es.dni"),
-        (r"[XYZ]-?\d{7}-?[A-Z]", "es.nie"),
-        (r"[A-Z]{6}\d{2}[A-EHLMPR-T]\d{2}[A-Z]\d{3}[A-Z]", None),  # Italy, codice fiscale
-        (r"[12378] ?\d{2} ?(?:0[1-9]|1[0-2]|[2-9]\d) ?\d[\dAB] ?\d{3} ?\d{3} ?\d{2}", "fr.nir"),
-        (r"\d{3}\.\d{3}\.\d{3}-\d{2}", "br.cpf"),
-        (r"[2-9]\d{3}([ -])\d{4}\1\d{4}", "in_.aadhaar"),
-        (r"[A-Z]{3}[ABCFGHJLPT][A-Z]\d{4}[A-Z]", None),  # India, PAN
-        (r"\d{6}-[1-8]\d{6}", None),  # Korea, resident registration
-        (r"\d{6}[-+]\d{4}", "se.personnummer"),
-        (r"(?:19|20)\d{6}[-+]?\d{4}", "se.personnummer"),
-        (r"(?:0[1-9]|[12]\d|3[01])(?:0[1-9]|1[0-2])\d{2}[-+ABCDEFYXWVU]\d{3}[0-9A-FHJ-NPR-Y]", "fi.hetu"),
-        (r"[A-Z][AEIOUX][A-Z]{2}\d{6}[HMX][A-Z]{5}[0-9A-Z]\d", None),  # Mexico, CURP
-        (r"\d{1,2}\.\d{3}\.\d{3}-[\dkK]", "cl.rut"),
-        (r"[A-Z][12]\d{8}", "tw_id"),
-        (r"[STFGM]\d{7}[A-Z]", None),  # Singapore, NRIC
-        (r"[A-Z]{1,2}\d{6}\([0-9A]\)", None),  # Hong Kong, identity card
-        (r"\d{3}-\d{3}-\d{3}[ -]\d{2}", "ru.snils"),
-        (r"756\.\d{4}\.\d{4}\.\d{2}", "ch.ssn"),
-        (r"\d{2}\.\d{2}\.\d{2}-\d{3}\.\d{2}", "be.nn"),
-        (r"\d{6}/\d{4}", "cz.rc"),
-        (r"\d{3}-\d{3}-\d{3}", "ca.sin"),
-    )
+_Form = tuple[re.Pattern[str], str | None]
+
+
+def _forms(*forms: tuple[str, str | None]) -> tuple[_Form, ...]:
+    """(form, python-stdnum's module for its check). The form is strict where the check is weak."""
+    return tuple((re.compile(rf"(?<![{_L}_.+/-])(?:{form})(?![{_L}_]|[-.]\d)"), check) for form, check in forms)
+
+
+# Of fewer than seven figures, and of more.
+_SHORT_IDS = _forms(
+    r"[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D]",
+    (r"[A-Z]{3}[ABCFGHJLPT][A-Z]\d{4}[A-Z]", None),  # India, PAN
 )
+_IDS = _SHORT_IDS + _forms(
+    (r"(?!000|666|9\d\d)\d{3}([- ])(?!00)\d{2}\1(?!0000)\d{4}", None),  # United States, SSN
+    (r"9\d\d-(?:5\d|6[0-5]|7\d|8[0-8]|9[0-24-9])-\d{4}", None),  # United States, ITIN
+    (None,),  # United Kingdom, national insurance
+    (
+        r"[1-9]\d{5}(?:18|19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])\d{3}[\dXx]",
+        None,
+    ),  # China, identity card
+    (r"\d{8}-?[A-HJ-NP-TV-Z]", "es.dni"),
+    (r"[XYZ]-?\d{7}-?[A-Z]", "es.nie"),
+    (r"[A-Z]{6}\d{2}[A-EHLMPR-T]\d{2}[A-Z]\d{3}[A-Z]", None),  # Italy, codice fiscale
+    (r"[12378] ?\d{2} ?(?:0[1-9]|1[0-2]|[2-9]\d) ?\d[\dAB] ?\d{3} ?\d{3} ?\d{2}", "fr.nir"),
+    (r"\d{3}\.\d{3}\.\d{3}-\d{2}", "br.cpf"),
+    (r"[2-9]\d{3}([ -])\d{4}\1\d{4}", "in_.aadhaar"),
+    (r"\d{6}-[1-8]\d{6}", None),  # Korea, resident registration
+    (r"\d{6}[-+]\d{4}", "se.personnummer"),
+    (r"(?:19|20)\d{6}[-+]?\d{4}", "se.personnummer"),
+    (r"(?:0[1-9]|[12]\d|3[01])(?:0[1-9]|1[0-2])\d{2}[-+ABCDEFYXWVU]\d{3}[0-9A-FHJ-NPR-Y]", "fi.hetu"),
+    (r"[A-Z][AEIOUX][A-Z]{2}\d{6}[HMX][A-Z]{5}[0-9A-Z]\d", None),  # Mexico, CURP
+    (r"\d{1,2}\.\d{3}\.\d{3}-[\dkK]", "cl.rut"),
+    (r"[A-Z][12]\d{8}", "tw_id"),
+    (r"[STFGM]\d{7}[A-Z]", None),  # Singapore, NRIC
+    (r"[A-Z]{1,2}\d{6}\([0-9A]\)", None),  # Hong Kong, identity card
+    (r"\d{3}-\d{3}-\d{3}[ -]\d{2}", "ru.snils"),
+    (r"756\.\d{4}\.\d{4}\.\d{2}", "ch.ssn"),
+    (r"\d{2}\.\d{2}\.\d{2}-\d{3}\.\d{2}", "be.nn"),
+    (r"\d{6}/\d{4}", "cz.rc"),
+    (r"\d{3}-\d{3}-\d{3}", "ca.sin"),
+)
+_FIGURE = re.compile(r"\d")
 _ID_SAID = re.compile(
     r"(?:\b(?:ssn|social (?:security|insurance)|national (?:id|identity|identification|insurance)|"
     r"(?:id|identity) (?:card|number|no\b)|"
@@ -179,14 +194,15 @@ _ID_SAID = re.compile(
 
 
 def national_ids(text: str) -> Iterator[Span]:
-    for form, check in _IDS:
+    figures = len(_FIGURE.findall(text))
+    for form, check in _IDS if figures >= 7 else _SHORT_IDS:
         for match in form.finditer(text):
             found = match.group()
             if check == "tw_id" and not _taiwan(found):
                 continue
             if check in (None, "tw_id") or _valid(str(check), found):
                 yield match.span()
-    for match in _ID_SAID.finditer(text):
+    for match in _ID_SAID.finditer(text) if figures >= 6 else ():
         figures = sum(map(str.isdigit, match.group(1)))
         if 6 <= figures <= 18 and not _DATE.fullmatch(match.group(1)):
             yield match.span(1)

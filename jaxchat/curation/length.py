@@ -17,6 +17,7 @@ from jaxchat.curation.step import Dropped, Kept, Step
 from jaxchat.curation.words import has_unspaced, words
 
 _CODE = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|^(?: {4}|\t).*$|\$\$.*?\$\$", re.DOTALL | re.MULTILINE)
+_CODE_MARKS = ("```", "~~~", "$$", "\t", "    ")
 _SIGNS = re.compile(r"#(?!\w)|\.\.\.|…")
 _BULLET = re.compile(r"\s*(?:[-*•‣●▪]|\d{1,3}[.)])\s")
 
@@ -70,7 +71,7 @@ class Length(Step):
         return self._prose(text) or Kept(conversation)
 
     def _prose(self, text: str) -> Dropped | None:
-        prose = _CODE.sub(" ", text)
+        prose = _CODE.sub(" ", text) if any(mark in text for mark in _CODE_MARKS) else text
         spaced = prose.split()
         if len(spaced) < 50:
             return None

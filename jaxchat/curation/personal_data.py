@@ -13,7 +13,8 @@ from jaxchat.curation.step import Dropped, Kept, Step, edited
 from jaxchat.errors import InputError
 
 Kind = Literal["email", "wallet", "iban", "ip", "card", "id", "phone"]
-_CANDIDATE = re.compile(r"\d|[@＠]|\bat\b|[\[({]at[\])}]")
+_FIGURE = re.compile(r"\d")
+_CANDIDATE = re.compile(r"\d|[@＠]|\bat \S+ dot \b|[\[({<]at[\])}>]")
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class PersonalData(Step):
         """`text` with its personal data replaced, each piece counted by its kind."""
         if not _CANDIDATE.search(text):
             return text
-        figures = sum(map(str.isdigit, text))
+        figures = len(_FIGURE.findall(text))
         for kind, recogniser in RECOGNISERS.items():
             if kind in self.kinds and figures >= recogniser.figures:
                 text = self._mask(text, kind, counts)

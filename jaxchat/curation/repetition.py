@@ -45,6 +45,8 @@ class Repetition(Step):
     def apply(self, conversation: Conversation) -> Kept | Dropped:
         for role in ("user", "assistant"):
             said = [m.content.casefold().strip() for m in conversation.messages if m.role == role and m.content]
+            if len(set(said)) == len(said):
+                continue
             long = [text for text in said if len(words(text)) >= 5]
             if len(long) >= 4 and 1 - len(set(long)) / len(long) > self.turns:
                 return Dropped(
@@ -52,7 +54,7 @@ class Repetition(Step):
                 )
         for i, message in enumerate((*conversation.messages, *conversation.rejected)):
             text = message.content or ""
-            if message.role in self.roles and len(text) >= self.long:
+            if message.role in self.roles and len(text) >= 2 * self.long:
                 why = self._turn(_CODE.sub("\n", text))
                 if why:
                     return Dropped(why[0], f"{why[1]} in message {i}")
