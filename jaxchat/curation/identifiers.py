@@ -144,13 +144,12 @@ def _forms(*forms: tuple[str, str | None]) -> tuple[_Form, ...]:
 
 # Of fewer than seven figures, and of more.
 _SHORT_IDS = _forms(
-    r"[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D]",
+    (r"[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D]", None),  # Britain, national insurance
     (r"[A-Z]{3}[ABCFGHJLPT][A-Z]\d{4}[A-Z]", None),  # India, PAN
 )
 _IDS = _SHORT_IDS + _forms(
     (r"(?!000|666|9\d\d)\d{3}([- ])(?!00)\d{2}\1(?!0000)\d{4}", None),  # United States, SSN
     (r"9\d\d-(?:5\d|6[0-5]|7\d|8[0-8]|9[0-24-9])-\d{4}", None),  # United States, ITIN
-    (None,),  # United Kingdom, national insurance
     (
         r"[1-9]\d{5}(?:18|19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])\d{3}[\dXx]",
         None,
