@@ -29,6 +29,7 @@ from jaxchat.chat.tokenizer import Tokenizer, load_tokenizer
 from jaxchat.chat.train_sentencepiece import train_sentencepiece
 from jaxchat.data.batch import Batch
 from jaxchat.files import replacing
+from jaxchat.large_pages import begin_again_with_large_pages
 from jaxchat.mesh import make_mesh
 from jaxchat.models.config import DecoderConfig
 from jaxchat.models.decoder import Model, Params
@@ -194,4 +195,5 @@ def held_out_bits(score: Callable, params: Params, windows: np.ndarray, place: C
 
 
 if __name__ == "__main__":
+    begin_again_with_large_pages()
     main()
