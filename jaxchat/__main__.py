@@ -194,6 +194,30 @@ class DataAnnotate(Verb):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DataReport(Verb):
+    """Show what is in a folder of conversations, and what was left out of it, on one page.
+
+    DIR receives report.html, which needs nothing else to be looked at, and report.json with the same numbers: rows,
+    languages, lengths, sources and licences, and what `data import`, `data clean` and `data annotate` left there.
+    """
+
+    usage = "DIR [--tokenizer T]"
+
+    source: Positional[Annotated[Path, arg(metavar="DIR")]]
+    """A folder that `data import` or `data clean` made."""
+    tokenizer: str | None = None
+    """Also count tokens, under a tokenizer's folder or file, a .gguf file or package:NAME/FILE."""
+
+    def run(self) -> Made:
+        from jaxchat.chat.tokenizer import load_tokenizer
+        from jaxchat.curation.report import headline, report
+
+        tokenizer = load_tokenizer(self.tokenizer) if self.tokenizer else None
+        made = report(resolve(self.source), tokenizer, tokenizer_name=self.tokenizer or "")
+        return Made("\n".join([*headline(made), f"the report is {self.source / 'report.html'}"]), made)
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataPack(Verb):
     """Pack conversations into rows of tokens, ahead of training.
 
@@ -536,6 +560,7 @@ VERBS: dict[str, type[Verb]] = {
     "data import": DataImport,
     "data clean": DataClean,
     "data annotate": DataAnnotate,
+    "data report": DataReport,
     "data pack": DataPack,
     "tokenizer train": TokenizerTrain,
     "train": Train,

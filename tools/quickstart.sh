@@ -51,13 +51,13 @@ mkdir -p "$out"
 make "$out/conversations" "Import the conversations" \
     jaxchat data import chitchat --out "$out/conversations"
 make "$out/packed" "Pack them into rows of tokens, some set aside" \
-    jaxchat data pack "$out/conversations" --tokenizer "$model" --seq-len 256 --heldout 0.005 --out "$out/packed"
+    jaxchat data pack "$out/conversations" --tokenizer "$model" --seq-len 512 --train-on all --heldout 0.005 --out "$out/packed"
 make "$out/before.json" "Measure SmolLM2 on the conversations set aside" \
     jaxchat eval "$model" --data "$out/packed/heldout" --out "$out/before.json"
 make "$out/answers_before.json" "Let it answer three prompts" \
     jaxchat generate "$model" "${settings[@]}" --json "$out/answers_before.json"
 make "$out/after.json" "Fine-tune it" \
-    jaxchat train configs/smollm2_chitchat.py --sources "$out/packed" --data.seq-len 256 --run "$out/run"
+    jaxchat train configs/smollm2_chitchat.py --sources "$out/packed" --data.seq-len 512 --run "$out/run"
 make "$out/after.json" "Measure the fine-tuned model" \
     jaxchat eval "$out/run" --data "$out/packed/heldout" --out "$out/after.json"
 make "$out/answers_after.json" "Let it answer the same prompts" \
