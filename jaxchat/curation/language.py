@@ -17,6 +17,9 @@ from jaxchat.errors import InputError
 COMMON = ("ar", "cs", "de", "el", "en", "es", "fa", "fr", "he", "hi", "id", "it", "ja", "ko", "nl", "pl", "pt", "ro",
           "ru", "sv", "th", "tr", "uk", "vi", "zh")  # fmt: skip
 UNKNOWN = "und"
+# Letters from which on trigrams alone tell languages apart. Below, lingua also looks at other n-grams of up to 5 letters,
+# whose models take 350 MB and seconds to load: only who has talks that short has them loaded.
+ENOUGH = 60
 
 # What says nothing of a language: code, links, addresses, handles, placeholders, figures.
 _NO_LANGUAGE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`|https?://\S+|www\.\S+|\S+@\S+|[@#]\w+|<[A-Z_]+>|\d+", re.DOTALL)
@@ -74,7 +77,8 @@ class Language(Step):
         wide = sum(character >= "\u1100" for character in text if character.isalpha())
         if letters + 2 * wide < self.least:
             return UNKNOWN
-        found = _detector(self.among, self.keep).detect_language_of(text)
+        detector = _detector(self.among, self.keep, by_trigrams=letters + 2 * wide >= ENOUGH)
+        found = detector.detect_language_of(text)
         return UNKNOWN if found is None else found.iso_code_639_1.name.lower()
 
 
@@ -90,13 +94,15 @@ def _sample(texts: Sequence[str], size: int) -> str:
 
 
 @cache
-def _detector(among: tuple[str, ...], keep: tuple[str, ...]) -> Any:
+def _detector(among: tuple[str, ...], keep: tuple[str, ...], by_trigrams: bool) -> Any:
     from lingua import LanguageDetectorBuilder
 
     if "all" in among:
-        return LanguageDetectorBuilder.from_all_languages().build()
-    chosen = sorted({*among, *keep} - {UNKNOWN})
-    return LanguageDetectorBuilder.from_languages(*filter(None, map(_language, chosen))).build()
+        builder = LanguageDetectorBuilder.from_all_languages()
+    else:
+        chosen = sorted({*among, *keep} - {UNKNOWN})
+        builder = LanguageDetectorBuilder.from_languages(*filter(None, map(_language, chosen)))
+    return (builder.with_low_accuracy_mode() if by_trigrams else builder).build()
 
 
 def _language(code: str) -> Any:
