@@ -34,7 +34,7 @@ h3 { font-size: 14px; margin: 0 0 10px; } p { margin: 4px 0 12px; color: var(--s
 .hist div { flex: 1; background: var(--bar); border-radius: 2px 2px 0 0; min-height: 0; }
 .axis { display: flex; justify-content: space-between; color: var(--soft); font-size: 12px; padding-top: 4px; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; padding: 6px 10px 6px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+th, td { text-align: left; padding: 6px 20px 6px 0; overflow-wrap: anywhere; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 500; } tr:last-child td { border-bottom: 0; }
 details { padding: 8px 0; } details + details { border-top: 1px solid var(--line); }
 summary { cursor: pointer; display: flex; gap: 12px; justify-content: space-between; overflow-wrap: anywhere; }
@@ -150,8 +150,12 @@ def _duplicates(made: Mapping[str, Any]) -> str:
         if found.get("clusters"):
             sizes = {f"{size} alike": n for size, n in found["sizes"].items()}
             cards.append(_card(f"{step}: {found['clusters']:,} clusters", _bars(sizes)))
-            largest = {one["id"]: one["conversations"] for one in found["largest"][:8]}
-            cards.append(_card(f"{step}: the largest, by the one that stays", _bars(largest, shares=False)))
+            rows = "".join(
+                f"<tr><td>{escape(one['id'])}</td><td class=n>{one['conversations']:,}</td></tr>"
+                for one in found["largest"][:8]
+            )
+            head = "<tr><th>the one that stays</th><th class=n>alike</th></tr>"
+            cards.append(_card(f"{step}: the largest clusters", f"<table>{head}{rows}</table>"))
     return f'<h2>Duplicates</h2><div class="cards">{"".join(cards)}</div>' if cards else ""
 
 
