@@ -17,8 +17,8 @@ from jaxchat.errors import InputError
 COMMON = ("ar", "cs", "de", "el", "en", "es", "fa", "fr", "he", "hi", "id", "it", "ja", "ko", "nl", "pl", "pt", "ro",
           "ru", "sv", "th", "tr", "uk", "vi", "zh")  # fmt: skip
 UNKNOWN = "und"
-# Letters from which on trigrams alone tell languages apart. Below, lingua also looks at other n-grams of up to 5 letters,
-# whose models take 350 MB and seconds to load: only who has talks that short has them loaded.
+# Letters from which on trigrams alone tell languages apart. Below, lingua also looks at other n-grams of up to five
+# letters, whose models take 350 MB and seconds to load: only who has talks that short has them loaded.
 ENOUGH = 60
 
 # What says nothing of a language: code, links, addresses, handles, placeholders, figures.
