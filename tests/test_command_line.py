@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -247,6 +249,16 @@ def test_a_reader_that_went_away_is_no_traceback():
     assert (done.returncode, done.stderr) == (141, "")
 
 
+def _until_read(pipe: int) -> None:
+    waiting = bytearray(4)
+    while True:
+        fcntl.ioctl(pipe, termios.FIONREAD, waiting)
+        if not int.from_bytes(waiting, sys.byteorder):
+            break
+        time.sleep(0.05)
+    time.sleep(0.5)  # until it waits for more
+
+
 def test_an_interrupt_is_quiet_and_leaves_nothing(tmp_path: Path):
     os.mkfifo(tmp_path / "pipe.jsonl")
     out = tmp_path / "out"
@@ -265,7 +277,7 @@ def test_an_interrupt_is_quiet_and_leaves_nothing(tmp_path: Path):
     with open(tmp_path / "pipe.jsonl", "w") as pipe:  # opens once the verb reads
         pipe.write(json.dumps(MESSAGES[0]) + "\n")
         pipe.flush()
-        time.sleep(0.2)
+        _until_read(pipe.fileno())
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=60)
     assert process.returncode == 130

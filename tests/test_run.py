@@ -57,7 +57,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Train:
         for conversation in small_conversations(300):
             file.write(json.dumps(conversation.to_json()) + "\n")
     return Train(
-        model=replace(tiny(), vocab_size=288),
+        model=replace(tiny(), vocab_size=320),
         data=DataConfig(sources=(Folder(folder),), batch=8, seq_len=64, heldout=0.1, cache=folder / "cache"),
         tokenizer=NewTokenizer(),
         optim=OptimConfig(peak_lr=1e-2),
@@ -196,7 +196,7 @@ def test_a_spoilt_loss_stops_the_run_and_keeps_the_checkpoint_before_it(
     [
         ({"optim": OptimConfig(peak_lr=1e-3)}, r"began with optim.peak_lr 0.01 and now it is 0.001; set it back"),
         ({"seed": 1}, "began with seed 0 and now it is 1"),
-        ({"model": replace(tiny(), vocab_size=288, layers=3)}, "began with model.layers 2 and now it is 3"),
+        ({"model": replace(tiny(), vocab_size=320, layers=3)}, "began with model.layers 2 and now it is 3"),
     ],
 )
 def test_a_changed_config_is_refused(change: dict, sentence: str, whole: Path, config: Train):
@@ -258,7 +258,7 @@ def test_what_cannot_run_is_refused_before_anything_is_written(
 
 def test_a_tokenizer_larger_than_the_model_is_refused(whole: Path, config: Train, tmp_path: Path):
     small = replace(config, model=replace(tiny(), vocab_size=256), tokenizer=whole / "tokenizer")
-    with pytest.raises(InputError, match=r"vocabulary of 288 exceeds the model's of 256; set --model.vocab-size 288"):
+    with pytest.raises(InputError, match=r"vocabulary of 320 exceeds the model's of 256; set --model.vocab-size 320"):
         train(small, tmp_path / "run")
 
 
@@ -322,7 +322,7 @@ def _command(config: Train, place: Path, run: Path) -> list[str]:
         "from jaxchat.train.optim import OptimConfig\nfrom jaxchat.train.session import CheckpointConfig, HeldOut\n\n"
         "def config():\n"
         f"    data = DataConfig((Folder(Path({str(source.path)!r})),), 8, 64, 0.1, cache=Path({str(cache)!r}))\n"
-        "    return Train(replace(tiny(), vocab_size=288), data, NewTokenizer(), optim=OptimConfig(peak_lr=1e-2),\n"
+        "    return Train(replace(tiny(), vocab_size=320), data, NewTokenizer(), optim=OptimConfig(peak_lr=1e-2),\n"
         f"        checkpoint=CheckpointConfig({config.checkpoint.every}), held_out=HeldOut({config.held_out.every}),\n"
         f"        steps={config.steps})\n"
     )

@@ -20,7 +20,7 @@ from jaxchat.run import Train
 
 def config():
     return Train(
-        model=replace(tiny(), vocab_size=300),
+        model=replace(tiny(), vocab_size=320),
         tokenizer=Path("tokenizer"),
         data=DataConfig((Folder(Path("talk")),), batch=4, seq_len=64, heldout=0.2),
         steps=3,
@@ -62,7 +62,7 @@ def test_the_whole_way(run, monkeypatch: pytest.MonkeyPatch):
 
     assert run("data import messages corpus.jsonl --out talk").startswith("60 conversations in talk (1 rows rejected")
     assert (
-        run("tokenizer train talk --vocab-size 300 --out tokenizer") == "a unigram tokenizer of 300 tokens in tokenizer"
+        run("tokenizer train talk --vocab-size 320 --out tokenizer") == "a unigram tokenizer of 320 tokens in tokenizer"
     )
     said = run("data pack talk --tokenizer tokenizer --seq-len 64 --heldout 0.2 --out packed")
     assert said.endswith("rows of 64 tokens in packed")
