@@ -2,7 +2,7 @@
 
     python tools/bench_train.py [--repeats 7] [--json FILE]
 
-Every contestant is a process of its own; they take turns, one step each, so that all see the same machine. A step is
+Every contestant is a process of its own; they take turns, so that all see the same machine. A step is
 forward, backward and update, with random weights and tokens: none of them knows what they are. Medians are reported.
 jaxchat runs as its command line does, in large pages where the kernel has them. Also printed: our share of the
 machine's float32 matrix-product peak, which takes its turn like the others.
@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    seconds = measure(CONTESTANTS, args.repeats, "one step each")
+    seconds = measure(CONTESTANTS, args.repeats, "training steps")
     speed = {name: ROWS * TOKENS / s for name, s in seconds.items()}
     results = []
     for peer in CONTESTANTS:

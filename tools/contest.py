@@ -1,4 +1,4 @@
-"""Contestants that take turns: each a process of its own, one run each in turn, so that all see the same machine.
+"""Contestants that take turns, each a process of its own, so that all see the same machine.
 
 A bench names its contestants in a dict `name: prepare`, where `prepare()` returns the function to be timed, calls
 `enter(CONTESTANTS)` before anything else, and then `measure`.
@@ -20,8 +20,12 @@ FLAG = "--contestant"
 
 
 def enter(contestants: Contestants, warm_up: int = 2) -> None:
-    """Returns at once in the bench itself. In a contestant's process: warms up, then runs once for every line on
-    standard input, answers each with the seconds it took, and exits."""
+    """Returns at once in the bench itself. In a contestant's process: warms up, then takes a turn for every line on
+    standard input, answers each with the seconds that a run took, and exits.
+
+    A turn is one run that is not counted and one that is: while a process waits, a virtual machine may hand the memory
+    that it freed back to the host, and the first run after pays for having it again, as no run of long work would.
+    """
     if FLAG not in sys.argv:
         return
     run = contestants[sys.argv[sys.argv.index(FLAG) + 1]]()
@@ -29,6 +33,7 @@ def enter(contestants: Contestants, warm_up: int = 2) -> None:
         run()
     print("ready", flush=True)
     for _ in sys.stdin:
+        run()
         begun = time.perf_counter()
         run()
         print(time.perf_counter() - begun, flush=True)
