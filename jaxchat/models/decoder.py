@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxchat.models.attention import SAVED, Dot, cache_mask, packed_mask
+from jaxchat.models.attention import SAVED, Dot, Sight
 from jaxchat.models.cache import Cache, write
 from jaxchat.models.config import DecoderConfig
 from jaxchat.models.layers import Fetch, Layout, Linear, RMSNorm, Rotation, joined, normal, rotate, rotation
@@ -61,12 +61,12 @@ class Attention(nnx.Module):
         spec = self.rules.activation("batch", "kv_heads", "keys", "head")
         return jax.sharding.reshard(k_BTKH.transpose(0, 2, 1, 3), spec)
 
-    def attend(self, q_BTNH: jax.Array, k_BKSH: jax.Array, v_BKSH: jax.Array, mask_BTS: jax.Array) -> jax.Array:
+    def attend(self, q_BTNH: jax.Array, k_BKSH: jax.Array, v_BKSH: jax.Array, sight: Sight) -> jax.Array:
         """What the heads gather, back in the residual's width, (B, T, D)."""
         B, T, N, H = q_BTNH.shape
         grouped = self.rules.activation("batch", "sequence", "kv_heads", "group", "head")
         q_BTKGH = q_BTNH.reshape(B, T, self.kv_heads, -1, H, out_sharding=grouped)
-        mixed_BTKGH = self.backend(q_BTKGH, k_BKSH, v_BKSH, mask_BTS, self.rules)
+        mixed_BTKGH = self.backend(q_BTKGH, k_BKSH, v_BKSH, sight, self.rules, scale=H**-0.5)
         heads = self.rules.activation("batch", "sequence", "heads", "head")
         return self.to_width(mixed_BTKGH.reshape(B, T, N, H, out_sharding=heads), self.o)
 
@@ -110,10 +110,10 @@ class Block(nnx.Module):
         self.mlp_norm = RMSNorm(config.width, config.norm_eps, rules)
         self.mlp = MLP(config, rules, layout, mlp_key)
 
-    def __call__(self, x_BTD: jax.Array, by: Rotation, mask_BTT: jax.Array) -> jax.Array:
+    def __call__(self, x_BTD: jax.Array, by: Rotation, sight: Sight) -> jax.Array:
         with jax.named_scope("attention"):
             q_BTNH, k_BTKH, v_BTKH = self.attn.project(self.attn_norm(x_BTD), by)
-            x_BTD = x_BTD + self.attn.attend(q_BTNH, self.attn.keys(k_BTKH), self.attn.keys(v_BTKH), mask_BTT)
+            x_BTD = x_BTD + self.attn.attend(q_BTNH, self.attn.keys(k_BTKH), self.attn.keys(v_BTKH), sight)
         with jax.named_scope("mlp"):
             return x_BTD + self.mlp(self.mlp_norm(x_BTD))
 
@@ -122,14 +122,14 @@ class Block(nnx.Module):
         x_BTD: jax.Array,
         by: Rotation,
         positions_BT: jax.Array,
-        mask_BTS: jax.Array,
+        sight: Sight,
         k_BKHS: jax.Array,
         v_BKSH: jax.Array,
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """The same with keys and values written to, and read from, one layer of a cache."""
         q_BTNH, k_BTKH, v_BTKH = self.attn.project(self.attn_norm(x_BTD), by)
         k_BKHS, v_BKSH = write(k_BKHS, v_BKSH, k_BTKH, v_BTKH, positions_BT, self.attn.rules)
-        x_BTD = x_BTD + self.attn.attend(q_BTNH, k_BKHS.swapaxes(2, 3), v_BKSH, mask_BTS)
+        x_BTD = x_BTD + self.attn.attend(q_BTNH, k_BKHS.swapaxes(2, 3), v_BKSH, sight)
         return x_BTD + self.mlp(self.mlp_norm(x_BTD)), k_BKHS, v_BKSH
 
 
@@ -173,16 +173,16 @@ class Decoder(nnx.Module):
         config = self.config
         by = rotation(positions_BT, config.head_size, config.rope_theta)
         keys_BT = jax.sharding.reshard(segments_BT, self.rules.activation("batch", "keys"))
-        mask_BTT = packed_mask(segments_BT, keys_BT)
+        sight = Sight.packed(segments_BT, keys_BT)
         if self.layout == "decoding":
             x_BTD = self.embed(tokens_BT, dtype)
             for block in self.layers:
-                x_BTD = block(x_BTD, by, mask_BTT)
+                x_BTD = block(x_BTD, by, sight)
             return self.norm(x_BTD)
         graph, stacked = nnx.split(self.layers)
 
         def body(x_BTD: jax.Array, layer: Any) -> tuple[jax.Array, None]:
-            return nnx.merge(graph, layer)(x_BTD, by, mask_BTT), None
+            return nnx.merge(graph, layer)(x_BTD, by, sight), None
 
         if self.remat == "full":
             body = jax.checkpoint(body)
@@ -196,11 +196,11 @@ class Decoder(nnx.Module):
     ) -> tuple[jax.Array, Cache]:
         config = self.config
         by = rotation(positions_BT, config.head_size, config.rope_theta)
-        mask_BTS = cache_mask(positions_BT, cache.slots)
+        sight = Sight.cached(positions_BT, cache.slots)
         if self.layout == "decoding":
             x_BTD, kept = self.embed(tokens_BT, dtype), []
             for block, k_BKHS, v_BKSH in zip(self.layers, cache.k_LBKHS, cache.v_LBKSH, strict=True):
-                x_BTD, *layer = block.cached(x_BTD, by, positions_BT, mask_BTS, k_BKHS, v_BKSH)
+                x_BTD, *layer = block.cached(x_BTD, by, positions_BT, sight, k_BKHS, v_BKSH)
                 kept.append(layer)
             return self.norm(x_BTD), Cache(*zip(*kept, strict=True))
         graph, stacked = nnx.split(self.layers)
@@ -208,7 +208,7 @@ class Decoder(nnx.Module):
         def body(x_BTD: jax.Array, layer: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
             weights, k_BKHS, v_BKSH = layer
             block = nnx.merge(graph, weights)
-            x_BTD, k_BKHS, v_BKSH = block.cached(x_BTD, by, positions_BT, mask_BTS, k_BKHS, v_BKSH)
+            x_BTD, k_BKHS, v_BKSH = block.cached(x_BTD, by, positions_BT, sight, k_BKHS, v_BKSH)
             return x_BTD, (k_BKHS, v_BKSH)
 
         x_BTD, (k, v) = jax.lax.scan(body, self.embed(tokens_BT, dtype), (stacked, cache.k_LBKHS, cache.v_LBKSH))
