@@ -220,7 +220,7 @@ def _pairs_of_band(band: int, work: Path) -> np.ndarray:
     alive = np.load(work / "alive.npy")
     hashes_N = np.fromfile(work / f"band{band}", np.uint64)[alive]
     sketches_MS = np.memmap(work / "sketches", np.uint8, "r").reshape(-1, SKETCH)
-    return alive[pairs_of_band(hashes_N, sketches_MS[alive])]
+    return pairs_of_band(hashes_N, sketches_MS, alive)
 
 
 def _same(pairs_N2: np.ndarray, step: NearDuplicates, work: Path) -> np.ndarray:

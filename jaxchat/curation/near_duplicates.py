@@ -131,10 +131,12 @@ def alike(sketches_NS: np.ndarray) -> Iterator[tuple[int, int]]:
             count += 1
 
 
-def pairs_of_band(hashes_N: np.ndarray, sketches_NS: np.ndarray) -> np.ndarray:
-    """The pairs (int64[n, 2], the earlier first) of all buckets of one band."""
+def pairs_of_band(hashes_N: np.ndarray, sketches_MS: np.ndarray, rows_N: np.ndarray | None = None) -> np.ndarray:
+    """The pairs (int64[n, 2], the earlier first) of all buckets of one band, as rows of `sketches_MS`; `rows_N`,
+    ascending, are those that have a hash, all by default."""
     order = np.argsort(hashes_N, kind="stable")
     ordered = hashes_N[order]
+    order = order if rows_N is None else rows_N[order]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
     sizes = np.diff(np.r_[starts, len(ordered)])
     # Most buckets of more than one are of two, which are compared all at once.
@@ -142,11 +144,11 @@ def pairs_of_band(hashes_N: np.ndarray, sketches_NS: np.ndarray) -> np.ndarray:
     found: list[np.ndarray] = []
     for some in np.array_split(twos, max(1, len(twos) // 100_000)):
         pairs = np.stack([order[some], order[some + 1]], axis=1)
-        share = (sketches_NS[pairs[:, 0]] == sketches_NS[pairs[:, 1]]).mean(axis=1) if len(some) else np.zeros(0)
+        share = (sketches_MS[pairs[:, 0]] == sketches_MS[pairs[:, 1]]).mean(axis=1) if len(some) else np.zeros(0)
         found.append(pairs[share >= ALIKE])
     for start, size in zip(starts[sizes > 2], sizes[sizes > 2]):
         members = order[start : start + size]
-        pairs = members[np.array(list(alike(sketches_NS[members])), np.intp).reshape(-1, 2)]
+        pairs = members[np.array(list(alike(sketches_MS[members])), np.intp).reshape(-1, 2)]
         found.append(pairs)
     return np.concatenate(found).astype(np.int64)
 
