@@ -76,3 +76,9 @@ def make_mesh(config: MeshConfig = MeshConfig(), devices: Sequence[jax.Device] |
         grid = mesh_utils.create_device_mesh([sizes[axis] for axis in order], devices=devices)
     grid = grid.reshape([sizes[axis] for axis in order])
     return Mesh(grid, order, axis_types=(AxisType.Explicit,) * len(order))
+
+
+def platform() -> str:
+    """What kind of devices compute, `cpu`, `gpu` or `tpu`: those of the mesh that is set, also while tracing for it."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device.platform if device else jax.default_backend()

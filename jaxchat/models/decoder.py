@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jaxchat.models.attention import SAVED, Dot, Sight
+from jaxchat.models.attention import SAVED, Auto, Backend, Sight
 from jaxchat.models.cache import Cache, write
 from jaxchat.models.config import DecoderConfig
 from jaxchat.models.layers import Fetch, Layout, Linear, RMSNorm, Rotation, joined, normal, rotate, rotation
@@ -31,7 +31,7 @@ DOTS = jax.checkpoint_policies.save_from_both_policies(
 class Attention(nnx.Module):
     """Grouped-query attention (Ainslie et al. 2023) with rotary positions."""
 
-    def __init__(self, config: DecoderConfig, rules: Rules, backend: Dot, layout: Layout, key: jax.Array) -> None:
+    def __init__(self, config: DecoderConfig, rules: Rules, backend: Backend, layout: Layout, key: jax.Array) -> None:
         D, N, K, H = config.width, config.heads, config.kv_heads, config.head_size
         q_key, k_key, v_key, o_key = jax.random.split(key, 4)
         self.to_queries = Linear(rules, ("embed", "heads", "head"), layout=layout)
@@ -103,7 +103,7 @@ def residual_scale(config: DecoderConfig) -> float:
 class Block(nnx.Module):
     """Attention, then the MLP, each normalised before and added to the residual stream."""
 
-    def __init__(self, config: DecoderConfig, rules: Rules, backend: Dot, layout: Layout, key: jax.Array) -> None:
+    def __init__(self, config: DecoderConfig, rules: Rules, backend: Backend, layout: Layout, key: jax.Array) -> None:
         attn_key, mlp_key = jax.random.split(key)
         self.attn_norm = RMSNorm(config.width, config.norm_eps, rules)
         self.attn = Attention(config, rules, backend, layout, attn_key)
@@ -154,7 +154,7 @@ class Decoder(nnx.Module):
     """A whole decoder; `layers` is one Block whose every weight has a leading layer axis, or a list of Blocks."""
 
     def __init__(
-        self, config: DecoderConfig, rules: Rules, backend: Dot, remat: Remat, layout: Layout, key: jax.Array
+        self, config: DecoderConfig, rules: Rules, backend: Backend, remat: Remat, layout: Layout, key: jax.Array
     ) -> None:
         embed_key, layers_key, unembed_key = jax.random.split(key, 3)
         self.embed = Embed(config, rules, embed_key)
@@ -228,7 +228,7 @@ class Model:
     rules: Rules = field(default_factory=Rules)
     dtype: str = "float32"
     remat: Remat = "none"
-    attention: Dot = field(default_factory=Dot)
+    attention: Backend = field(default_factory=Auto)
     layout: Layout = "training"
 
     def init(self, key: jax.Array) -> Params:

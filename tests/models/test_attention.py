@@ -11,7 +11,7 @@ import pytest
 from jax.test_util import check_grads
 
 from jaxchat.mesh import make_mesh
-from jaxchat.models.attention import Dot, Sight, cache_mask, packed_mask
+from jaxchat.models.attention import Dot, Sight
 from jaxchat.sharding import Rules
 
 SEGMENTS = np.array([[1, 1, 1, 2, 2, 0], [1, 2, 2, 2, 3, 3]])
@@ -50,7 +50,7 @@ def dot(q, k, v, sight, soft_cap=None):
 @pytest.mark.parametrize("window", [None, 2])
 def test_dot_is_the_formula(window, soft_cap):
     sight = Sight.packed(SEGMENTS, SEGMENTS, window)
-    expected = by_the_formula(*inputs(), sight.mask_BTS, soft_cap)
+    expected = by_the_formula(*inputs(), sight.mask, soft_cap)
     np.testing.assert_allclose(dot(*inputs(), sight, soft_cap), expected, atol=1e-5)
 
 
@@ -71,26 +71,26 @@ def test_no_gradient_reaches_what_is_masked():
     of_k, of_v = jax.grad(of_token_2, argnums=(0, 1))(k, v)
     for grad in (of_k, of_v):
         seen_BS = np.abs(grad).sum((1, 3)) > 0
-        np.testing.assert_array_equal(seen_BS, sight.mask_BTS[:, 2])
+        np.testing.assert_array_equal(seen_BS, sight.mask[:, 2])
 
 
-def test_packed_mask_is_the_one_in_its_docstring():
-    mask = packed_mask(np.array([[1, 1, 2, 2, 0]]), np.array([[1, 1, 2, 2, 0]]))[0].astype(int)
+def test_the_packed_mask_is_the_one_in_its_docstring():
+    mask = Sight.packed(np.array([[1, 1, 2, 2, 0]]), np.array([[1, 1, 2, 2, 0]])).mask[0].astype(int)
     expected = [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 1]]
     assert mask.tolist() == expected
 
 
 def test_a_window_ends_that_many_tokens_back():
-    mask = packed_mask(np.array([[1, 1, 1, 1, 2]]), np.array([[1, 1, 1, 1, 2]]), 2)[0].astype(int)
+    mask = Sight.packed(np.array([[1, 1, 1, 1, 2]]), np.array([[1, 1, 1, 1, 2]]), 2).mask[0].astype(int)
     expected = [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 1, 1, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 1]]
     assert mask.tolist() == expected
 
 
-def test_cache_mask_ends_at_the_querys_own_slot():
-    mask = cache_mask(np.array([[2, 3, -1]]), 5)[0].astype(int)
+def test_the_mask_of_a_cache_ends_at_the_querys_own_slot():
+    mask = Sight.cached(np.array([[2, 3, -1]]), 5).mask[0].astype(int)
     assert mask.tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 0, 0, 0, 0]]
 
 
 def test_a_window_through_a_cache_is_the_same_window():
-    mask = cache_mask(np.array([[0, 3, -1]]), 5, 2)[0].astype(int)
+    mask = Sight.cached(np.array([[0, 3, -1]]), 5, 2).mask[0].astype(int)
     assert mask.tolist() == [[1, 0, 0, 0, 0], [0, 0, 1, 1, 0], [1, 0, 0, 0, 0]]
