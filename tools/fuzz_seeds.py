@@ -1,17 +1,25 @@
 """Small whole corpora in the form of every format, by hand, for fuzz_readers.py to break.
 
-Every text holds a mark of its own (`zq0007q`), by which a text that got lost can be told.
+Every text holds a mark of its own (`zq0007q`), by which a text that got lost can be told. A corpus is named for its
+format; where that has several forms, for the form behind it (`wechat json`).
 """
 
 from __future__ import annotations
 
+import functools
+import io
 import json
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from itertools import count
+from pathlib import Path
 from typing import Any
 
+# Rows of a corpus that is a table of bytes.
+TABLE_ROWS = 8
 Text = Callable[[], str]
-Files = dict[str, str]
+Files = dict[str, str | bytes]
 
 
 def mark_texts() -> Iterator[str]:
@@ -30,14 +38,21 @@ def array(rows: list[Any], before: str = "[", behind: str = "]") -> str:
     return f"{before}\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + f"\n{behind}"
 
 
-def seeds() -> dict[str, Files]:
-    """Files by name, by format."""
+@functools.cache
+def corpus(name: str) -> Files:
+    """Its files by name."""
     texts = mark_texts()
+    return CORPORA[name](lambda: next(texts))
 
-    def t() -> str:
-        return next(texts)
 
-    return {name: make(t) for name, make in _SEEDS.items()}
+def format_of(name: str) -> str:
+    return name.partition(" ")[0]
+
+
+def write(files: Files, folder: Path) -> None:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def _cornell(t: Text) -> Files:
@@ -141,13 +156,95 @@ def _slack(t: Text) -> Files:
     return {"general/2020-01-01.json": array(day), "users.json": '[{"id": "U0", "name": "ann"}]'}
 
 
+def _telegram_account(t: Text) -> Files:
+    def chat(name: str) -> str:
+        messages = [
+            {"id": i, "type": "message", "date_unixtime": f"16000000{i:02d}", "from": (name, "Me")[i % 2],
+             "from_id": f"user{i % 2}", "text": t()}
+            for i in range(6)
+        ]  # fmt: skip
+        return array(messages, f'{{"name": "{name}", "type": "personal_chat", "messages": [', "]}")
+
+    chats = ", ".join(map(chat, ("Ann", "Bob")))
+    return {"result.json": f'{{"about": "x", "chats": {{"about": "y", "list": [{chats}]}}}}'}
+
+
 def _wechat(t: Text) -> Files:
     rows = [f'{i},1,0,{i % 2},16000000{i:02d},,"{t()}",2020-01-01 10:{i:02d}:00,Ann,Ann,ann' for i in range(12)]
     head = "localId,Type,SubType,IsSender,CreateTime,Status,StrContent,StrTime,Remark,NickName,Sender"
     return {"chat.csv": "\n".join([head, *rows]) + "\n"}
 
 
-_SEEDS: dict[str, Callable[[Text], Files]] = {
+def _wechat_session(t: Text) -> Files:
+    messages = [
+        {"localId": i, "type": "文本消息", "createTime": 1600000000 + i, "isSend": i % 2, "content": t(),
+         "senderDisplayName": ("Ann", "Me")[i % 2]}
+        for i in range(12)
+    ]  # fmt: skip
+    return {"chat.json": array(messages, '{"session": {"nickname": "Ann"}, "messages": [', "]}")}
+
+
+def _wechat_array(t: Text) -> Files:
+    messages = [{"isSelf": bool(i % 2), "senderName": ("Ann", "Me")[i % 2], "content": t(), "talker": "ann",
+                 "time": f"2020-01-01T10:{i:02d}:00Z", "type": 1} for i in range(12)]  # fmt: skip
+    return {"chat.json": array(messages)}
+
+
+def _table(t: Text) -> Any:
+    import pyarrow
+
+    rows = [
+        {"dialog": [["Ann", t()], ["Bob", t()], ["Ann", t()], ["Bob", t()]], "topic": "tea"} for _ in range(TABLE_ROWS)
+    ]
+    return pyarrow.Table.from_pylist(rows)
+
+
+def _parquet(t: Text) -> Files:
+    """As plain as the form can be, so that the marks stand in its bytes."""
+    import pyarrow.parquet
+
+    file = io.BytesIO()
+    pyarrow.parquet.write_table(
+        _table(t), file, compression="none", use_dictionary=False, write_statistics=False, row_group_size=3
+    )
+    return {"data/train-00000-of-00001.parquet": file.getvalue()}
+
+
+def _arrow(t: Text, stream: bool) -> Files:
+    import pyarrow
+
+    table, file = _table(t), io.BytesIO()
+    make = pyarrow.ipc.new_stream if stream else pyarrow.ipc.new_file
+    with make(file, table.schema) as writer:
+        writer.write_table(table, max_chunksize=3)
+    return {"data-00000-of-00001.arrow": file.getvalue(), "dataset_info.json": "{}"}
+
+
+def _tfds(t: Text) -> Files:
+    import tensorflow_datasets as tfds
+
+    text = tfds.features.Text()
+    talks = [
+        {"dialog": [{"speaker": s, "text": t()} for s in ("Ann", "Bob")], "topic": "tea"} for _ in range(TABLE_ROWS)
+    ]
+    said = io.StringIO()
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(said), redirect_stderr(said):
+        tfds.dataset_builders.store_as_tfds_dataset(
+            name="little_talks",
+            version="1.0.0",
+            features=tfds.features.FeaturesDict(
+                {"dialog": tfds.features.Sequence({"speaker": text, "text": text}), "topic": text}
+            ),
+            split_datasets={"train": list(enumerate(talks))},
+            data_dir=folder,
+            file_format="array_record",
+            disable_shuffling=True,
+        )
+        files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+CORPORA: dict[str, Callable[[Text], Files]] = {
     "cornell": _cornell,
     "convokit": _convokit,
     "twitter": _twitter,
@@ -156,9 +253,22 @@ _SEEDS: dict[str, Callable[[Text], Files]] = {
     "oasst": _oasst,
     "whatsapp": _whatsapp,
     "telegram": _telegram,
+    "telegram account": _telegram_account,
     "discord": _discord,
     "slack": _slack,
     "wechat": _wechat,
+    "wechat session": _wechat_session,
+    "wechat array": _wechat_array,
+    "hf": lambda t: {
+        "train.jsonl": lines(*({"turns": [["Ann", t()], ["Bob", t()], ["Ann", t()]], "id": i} for i in range(8)))
+    },
+    "hf csv": lambda t: {
+        "train.csv": "id,question,answer\n" + "".join(f'{i},"{t()}","{t()}"\n' for i in range(10))
+    },
+    "hf parquet": _parquet,
+    "hf arrow": lambda t: _arrow(t, stream=True),
+    "hf arrow file": lambda t: _arrow(t, stream=False),
+    "tfds": _tfds,
     "dailydialog": lambda t: {
         "dialogues_text.txt": "\n".join(f"{t()} __eou__ {t()} __eou__ {t()} __eou__" for _ in range(10))
     },

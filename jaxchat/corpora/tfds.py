@@ -40,8 +40,13 @@ class Tfds(FieldMap):
         sources = []
         for builder in [self._at(path) for path in paths] or [self._prepared()]:
             for split in self._splits(builder):
-                files = builder.info.splits[split].filepaths
-                sources += [Source(Path(file), f"{Path(file).name}") for file in files]
+                try:
+                    files = [Path(file) for file in builder.info.splits[split].filepaths]
+                except Exception as error:  # whatever is wrong with its description
+                    raise InputError(f"{builder.data_dir}: no files can be named ({_short(error)})") from None
+                if missing := [file for file in files if not file.is_file()]:
+                    raise InputError(f"{missing[0]}: no such file, and dataset_info.json names it")
+                sources += [Source(file, file.name) for file in files]
         return sources
 
     def read(self, files: Sequence[Source], ledger: Ledger) -> Iterator[Found | Rejected]:
@@ -54,18 +59,31 @@ class Tfds(FieldMap):
                     yield from found(Row(name, position, _python(example)), self.conversations, "tfds")
 
     def _examples(self, builder: Any, split: str) -> Iterator[Any]:
+        try:
+            yield from self._stored(builder, split)
+        except InputError:
+            raise
+        except Exception as error:  # of a damaged file or description: of any kind, by several libraries
+            raise InputError(f"{builder.data_dir}: cannot be read ({_short(error)}); is the dataset whole?") from None
+
+    def _stored(self, builder: Any, split: str) -> Iterator[Any]:
         import tensorflow_datasets as tfds
 
         if builder.info.file_format is tfds.core.file_adapters.FileFormat.ARRAY_RECORD:
-            yield from builder.as_data_source(split)
-            return
-        import tensorflow as tf
+            from array_record.python.array_record_module import ArrayRecordReader
 
-        tf.config.set_visible_devices([], "GPU")
-        try:
+            said = builder.info.splits[split].num_examples
+            there = sum(ArrayRecordReader(str(file)).num_records() for file in builder.info.splits[split].filepaths)
+            if there != said:
+                raise InputError(
+                    f"{builder.data_dir}: {there:,} rows in {split}, where dataset_info.json says {said:,}"
+                )
+            yield from builder.as_data_source(split)
+        else:
+            import tensorflow as tf
+
+            tf.config.set_visible_devices([], "GPU")
             yield from tfds.as_numpy(builder.as_dataset(split, shuffle_files=False))
-        except tf.errors.DataLossError as error:
-            raise InputError(f"{builder.data_dir}: a file is damaged ({error.message})") from None
 
     def _splits(self, builder: Any) -> list[str]:
         has = list(builder.info.splits)

@@ -24,38 +24,35 @@ def tool(name: str) -> ModuleType:
     return sys.modules[name]
 
 
-SEEDS = tool("fuzz_seeds").seeds()
+SEEDS = tool("fuzz_seeds")
 
 
 def test_every_format_has_seeds():
-    other_libraries_files = {"hf", "tfds"}
-    assert set(SEEDS) == set(READERS) - other_libraries_files
+    assert {SEEDS.format_of(name) for name in SEEDS.CORPORA} == set(READERS)
 
 
-@pytest.mark.parametrize("format", sorted(SEEDS))
-def test_whole_corpora_are_read_without_a_loss(format: str, tmp_path: Path):
+@pytest.mark.parametrize("corpus", sorted(SEEDS.CORPORA))
+def test_whole_corpora_are_read_without_a_loss(corpus: str, tmp_path: Path):
     fuzz = tool("fuzz_readers")
-    for name, text in SEEDS[format].items():
-        path = tmp_path / "in" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    stats = import_corpus(format, [tmp_path / "in"], tmp_path / "out")
+    SEEDS.write(SEEDS.corpus(corpus), tmp_path / "in")
+    stats = import_corpus(SEEDS.format_of(corpus), [tmp_path / "in"], tmp_path / "out")
     assert stats["rows_used"] > stats["rows_rejected"] and stats["conversations"]
-    marks = {mark for text in SEEDS[format].values() for mark in fuzz.MARK.findall(text.encode())}
+    files = [path.read_bytes() for path in (tmp_path / "in").rglob("*") if path.is_file()]
+    marks = {mark for content in files for mark in fuzz.MARK.findall(content)}
     assert len(marks) > 8 and not fuzz.lost_marks(tmp_path / "in", tmp_path / "out", marks)
 
 
-@pytest.mark.parametrize("format", sorted(SEEDS))
-def test_broken_files_are_read_or_refused(format: str):
-    outcomes, failed = tool("fuzz_readers").fuzz(format, 12)
+@pytest.mark.parametrize("corpus", sorted(SEEDS.CORPORA))
+def test_broken_files_are_read_or_refused(corpus: str):
+    outcomes, failed = tool("fuzz_readers").fuzz(corpus, 12)
     assert not failed
     assert outcomes["read"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("format", sorted(SEEDS))
-def test_more_broken_files(format: str):
-    _, failed = tool("fuzz_readers").fuzz(format, 300)
+@pytest.mark.parametrize("corpus", sorted(SEEDS.CORPORA))
+def test_more_broken_files(corpus: str):
+    _, failed = tool("fuzz_readers").fuzz(corpus, 300)
     assert not failed
 
 
