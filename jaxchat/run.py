@@ -55,10 +55,13 @@ class Pretrained:
 
 @dataclass(frozen=True)
 class NewTokenizer:
-    """A SentencePiece tokenizer of the model's vocabulary size, trained on the run's own conversations, the held-out
-    ones left out."""
+    """A tokenizer of the model's vocabulary size, trained on the run's own conversations, the held-out ones left
+    out."""
 
     model: Literal["unigram", "bpe"] = "unigram"
+    """How SentencePiece cuts text: by likelihood, or by merging the commonest pairs."""
+    kind: Literal["sentencepiece", "bpe"] = "sentencepiece"
+    """The library that trains it: SentencePiece, or Hugging Face's byte-level BPE."""
 
 
 @dataclass(frozen=True)
@@ -270,10 +273,15 @@ def _template(name: str) -> str:
 
 def _train_tokenizer(kind: NewTokenizer, model: DecoderConfig, data: DataConfig) -> Tokenizer:
     """Trained on what the packed rows are made from. The same data give the same tokenizer."""
-    from jaxchat.chat.train_sentencepiece import train_sentencepiece
-
     with tempfile.TemporaryDirectory() as folder:
-        return train_sentencepiece(_texts(data), Path(folder) / "new", vocab_size=model.vocab_size, model=kind.model)
+        out = Path(folder) / "new"
+        if kind.kind == "bpe":
+            from jaxchat.chat.train_bpe import train_bpe
+
+            return train_bpe(_texts(data), out, vocab_size=model.vocab_size)
+        from jaxchat.chat.train_sentencepiece import train_sentencepiece
+
+        return train_sentencepiece(_texts(data), out, vocab_size=model.vocab_size, model=kind.model)
 
 
 def _texts(data: DataConfig) -> Iterator[str]:

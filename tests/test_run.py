@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import pytest
@@ -74,6 +75,15 @@ def whole(config: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("whole") / "run"
     assert train(config, run).exit_code == 0
     return run
+
+
+@pytest.mark.parametrize(("kind", "file"), [("sentencepiece", "tokenizer.model"), ("bpe", "tokenizer.json")])
+def test_a_run_trains_its_tokenizer_of_either_kind(config: Train, kind: Any, file: str, tmp_path: Path):
+    model = replace(tiny(), vocab_size=312)
+    short = replace(config, model=model, tokenizer=NewTokenizer(kind=kind), steps=1, samples=Samples())
+    assert train(short, tmp_path / "run").step == 1
+    assert (tmp_path / "run" / "tokenizer" / file).is_file()
+    assert (tmp_path / "run" / "tokenizer" / "tokenizer.model").is_file() == (kind == "sentencepiece")
 
 
 def _lines(run: Path) -> list[dict]:

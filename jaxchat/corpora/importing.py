@@ -32,7 +32,8 @@ def import_corpus(
 
     conversations.jsonl, one conversation a line, with `meta.rows` naming the rows it was made of; rejected.jsonl and
     dropped.jsonl, one row a line with file, position and reason; stats.json, which is also returned: `rows_in` =
-    `rows_used` + `rows_rejected` + `rows_dropped`, `conversations`, `messages`, `roles`, `characters`, `reasons`.
+    `rows_used` + `rows_rejected` + `rows_dropped`, `conversations`, of them `preferences`, `messages`, `roles`,
+    `characters`, `reasons`.
 
     `options` are the reader's, by name, or the reader itself. Raises InputError when `out` is taken, a path or option
     is no good, or not a single row is of this format. Rows that an option drops are: they make an empty folder.
@@ -62,7 +63,7 @@ def import_corpus(
 def _write(reader: Reader, files: Sequence[Source], folder: Path, bar: Bar) -> dict[str, Any]:
     # An archive's index is read again for each of its members, and what lies before a member in a .7z.
     ledger = Ledger(on_bytes=lambda n: bar.advance(min(n, (bar.total or 0) - bar.done)))
-    conversations, messages, characters = 0, 0, 0
+    conversations, preferences, messages, characters = 0, 0, 0, 0
     roles: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     with ExitStack() as stack:
@@ -74,6 +75,7 @@ def _write(reader: Reader, files: Sequence[Source], folder: Path, bar: Bar) -> d
             if isinstance(item, Found):
                 conversation = item.conversation
                 conversations += 1
+                preferences += bool(conversation.rejected)
                 messages += len(conversation.messages)
                 roles.update(message.role for message in conversation.messages)
                 characters += sum(len(message.content or "") for message in conversation.messages)
@@ -87,6 +89,7 @@ def _write(reader: Reader, files: Sequence[Source], folder: Path, bar: Bar) -> d
     return {
         **ledger.counts(),
         "conversations": conversations,
+        "preferences": preferences,
         "messages": messages,
         "roles": dict(sorted(roles.items())),
         "characters": characters,

@@ -207,6 +207,7 @@ def _count_step(counts: Counts, step: str, before: Conversation, kept: Kept) -> 
 
 def _count(counts: Counts, side: str, conversation: Conversation) -> None:
     counts["conversations", side] += 1
+    counts["preferences", side] += bool(conversation.rejected)
     counts["messages", side] += len(conversation.messages)
     for message in conversation.messages:
         counts["characters", side] += len(message.content or "")

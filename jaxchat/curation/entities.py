@@ -8,24 +8,24 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from jaxchat.chat.conversation import Conversation
+from jaxchat.curation.annotators import Jieba, Spacy
 from jaxchat.curation.step import Dropped, Kept, Step, edited
 from jaxchat.errors import InputError
 
 # From a text and its language's code to (start, end, type), in order, without overlap. A type is spaCy's name of it.
 Recogniser = Callable[[str, str], Iterable[tuple[int, int, str]]]
 _PLACEHOLDER = re.compile(r"<[A-Z_]+>")
-# jieba's tags of names, by spaCy's names.
-_JIEBA = {"nr": "PERSON", "nrt": "PERSON", "nrfg": "PERSON", "ns": "GPE", "nt": "ORG"}
 
 
 @dataclass(frozen=True)
 class Entities(Step):
     """Masks named entities of the given types as <PERSON>, <GPE> and so on, or drops conversations that have them.
 
-    Asked for by `types`; without them the step does nothing. Found by spaCy, in Chinese by jieba.
+    Asked for by `types`; without them the step does nothing. They are found by the annotators of `data annotate`
+    (spaCy, in Chinese jieba) in the texts as the steps before have left them, so nothing has to be annotated first.
     """
 
     name: ClassVar[str] = "entities"
@@ -76,34 +76,15 @@ def _recogniser(own: str | None, pipeline: str) -> Recogniser:
             return getattr(importlib.import_module(module), function)
         except (ImportError, AttributeError, ValueError) as error:
             raise InputError(f"--entities.recogniser {own}: {error}; name an importable MODULE:FUNCTION") from None
-    nlp = _spacy(pipeline)
+    spacy = Spacy(pipeline, tags=False)
 
     def recognise(text: str, language: str) -> Iterable[tuple[int, int, str]]:
-        if language == "zh":
-            return _chinese(text)
-        return [(entity.start_char, entity.end_char, entity.label_) for entity in nlp(text).ents]
+        (found,) = (_jieba() if language == "zh" else spacy).annotate([text])
+        return found.entities
 
     return recognise
 
 
-def _spacy(pipeline: str) -> Any:
-    try:
-        import spacy
-    except ImportError:
-        raise InputError("named entities are found by spaCy; pip install 'jaxchat[annotation]'") from None
-    try:
-        return spacy.load(pipeline, exclude=["lemmatizer", "textcat"])
-    except OSError:
-        raise InputError(f"no spaCy pipeline is called {pipeline}; install it with pip, or name another") from None
-
-
-def _chinese(text: str) -> Iterable[tuple[int, int, str]]:
-    try:
-        import jieba.posseg
-    except ImportError:
-        raise InputError("names in Chinese are found by jieba; pip install 'jaxchat[annotation]'") from None
-    start = 0
-    for word, tag in jieba.posseg.cut(text):
-        if tag in _JIEBA and len(word) > 1:
-            yield start, start + len(word), _JIEBA[tag]
-        start += len(word)
+@cache
+def _jieba() -> Jieba:
+    return Jieba()

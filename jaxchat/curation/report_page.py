@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-MOST_BARS = 20
+MOST_BARS, MOST_LANGUAGES = 20, 6
 
 _STYLE = """
 :root { color-scheme: light dark; --page: #fbfbfa; --card: #fff; --ink: #1b1c1e; --soft: #62666d; --line: #e3e4e6;
@@ -169,10 +169,18 @@ def _annotations(made: Mapping[str, Any]) -> str:
     found = made["annotations"]
     if not found:
         return ""
+    messages = found.get("languages") or {}
+    commonest = sorted(
+        {*found["pos"], *found["vocabulary"]}, key=lambda language: (-messages.get(language, 0), language)
+    )[:MOST_LANGUAGES]
     cards = [_card("Named entities", _bars(found["entities"]))] if found["entities"] else []
-    cards += [_card(f"Parts of speech: {language}", _bars(counts)) for language, counts in found["pos"].items()]
-    for language, words in found["vocabulary"].items():
-        if words["distinct"]:
+    cards += [
+        _card(f"Parts of speech: {language}", _bars(found["pos"][language]))
+        for language in commonest
+        if language in found["pos"]
+    ]
+    for language in commonest:
+        if (words := found["vocabulary"].get(language)) and words["distinct"]:
             least = "at least " if words["at_least"] else ""
             title = f"Words: {language}, {least}{words['distinct']:,} different"
             cards.append(_card(title, _bars(words["top"], most=12, shares=False)))

@@ -42,6 +42,7 @@ def make_stats(
         "rows_rejected": rejected,
         "rows_dropped": dropped,
         "conversations": used,
+        "preferences": counts["preferences", "out"],
         "messages": counts["messages", "out"],
         "characters": counts["characters", "out"],
         "roles": _under(counts, "roles", "out"),
@@ -49,6 +50,7 @@ def make_stats(
         "by_source": {side: _under(counts, "sources", side) for side in ("in", "out")},
         "before": {
             "conversations": counts["conversations", "in"],
+            "preferences": counts["preferences", "in"],
             "messages": counts["messages", "in"],
             "characters": counts["characters", "in"],
             "roles": _under(counts, "roles", "in"),

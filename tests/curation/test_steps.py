@@ -222,3 +222,15 @@ def test_what_has_nothing_to_mend_is_the_same_object() -> None:
         outcome = step.apply(clean)
         assert isinstance(outcome, Kept)
         assert outcome.conversation is clean
+
+
+def test_entities_are_those_that_annotating_finds() -> None:
+    pytest.importorskip("spacy")
+    pytest.importorskip("jieba")
+    mask = Entities(types=("PERSON", "GPE"))
+    said = "Barack Obama was born in Hawaii in 1961, says <EMAIL>."
+    assert mended(mask, said) == "<PERSON> was born in <GPE> in 1961, says <EMAIL>."
+    chinese = Conversation("a", (Message("user", "我叫李明，住在北京。"),), meta={"language": "zh"})
+    outcome = mask.apply(chinese)
+    assert isinstance(outcome, Kept) and outcome.counts == {"PERSON": 1, "GPE": 1}
+    assert outcome.conversation.messages[0].content == "我叫<PERSON>，住在<GPE>。"
