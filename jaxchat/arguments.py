@@ -38,6 +38,7 @@ def parse(kind: type[T], argv: Sequence[str], program: str) -> T:
 def _tyro(kind: type[T], argv: Sequence[str], program: str) -> T:
     registry = tyro.constructors.ConstructorRegistry()
     registry.primitive_rule(_path_or_else)
+    registry.primitive_rule(_one_by_name)
     return tyro.cli(kind, prog=program, args=argv, config=(tyro.conf.AvoidSubcommands,), registry=registry)
 
 
@@ -53,6 +54,22 @@ def _path_or_else(field: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructo
         instance_from_str=lambda words: None if optional and words == ["None"] else Path(words[0]),
         is_instance=lambda value: isinstance(value, members),
         str_from_instance=lambda value: [str(value)],
+    )
+
+
+def _one_by_name(field: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
+    """A field that is one of several dataclasses, some of them without fields, such as a backend, takes its name."""
+    members = [member for member in get_args(field.type) if dataclasses.is_dataclass(member)]
+    if members != list(get_args(field.type)) or all(dataclasses.fields(member) for member in members):
+        return None
+    by_name = {member.__name__.lower(): member for member in members if isinstance(member, type)}
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="{" + ",".join(by_name) + "}",
+        instance_from_str=lambda words: by_name[words[0]](),
+        is_instance=lambda value: isinstance(value, tuple(by_name.values())),
+        str_from_instance=lambda value: [type(value).__name__.lower()],
+        choices=tuple(by_name),
     )
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import jax
+import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 import jaxchat
@@ -25,6 +26,7 @@ from jaxchat.data.config import Corpus, DataConfig, Folder
 from jaxchat.errors import InputError
 from jaxchat.files import resolve
 from jaxchat.mesh import MeshConfig, make_mesh
+from jaxchat.models.attention import Auto, Backend
 from jaxchat.models.config import DecoderConfig
 from jaxchat.models.decoder import Model, Params, Remat
 from jaxchat.sharding import Rules
@@ -90,6 +92,8 @@ class Train:
     """Of the order of the data and of fresh parameters."""
     compute: Literal["float32", "bfloat16"] = "float32"
     """Of activations, and of weights as they are used; parameters, gradients and optimizer state are float32."""
+    attention: Backend = field(default_factory=Auto)
+    """What computes it: matrix products (dot), TPU kernels (splash), GPU kernels (cudnn), or the fastest that can."""
     remat: Remat = "none"
     """What the backward pass computes again instead of keeping: nothing, all but matrix products, everything."""
     spike: float | None = 2.0
@@ -102,8 +106,9 @@ class Train:
 # `epochs`: a run may be made longer, and its learning rate follows the longer schedule from there on. Of the data and
 # the tokenizer, what was read is compared, not where it lies.
 MAY_CHANGE = (
-    *("steps", "epochs", "accumulate", "remat", "mesh.*", "checkpoint.*", "held_out.*", "samples.*", "spike"),
-    *("accept_changes", "model.source", "tokenizer", "data.cache", "data.sources.*.path", "data.sources.*.paths*"),
+    *("steps", "epochs", "accumulate", "attention.*", "remat", "mesh.*", "checkpoint.*", "held_out.*", "samples.*"),
+    *("spike", "accept_changes", "model.source", "tokenizer", "data.cache"),
+    *("data.sources.*.path", "data.sources.*.paths*"),
 )
 
 
@@ -140,15 +145,20 @@ def program(config: Train, model: DecoderConfig, mesh: Mesh, steps: int) -> Prog
 
     Raises InputError when model, batch and mesh do not go together. Allocates nothing.
     """
-    _check_shape(config, model, mesh)
-    handle = Model(model, dtype=config.compute, remat=config.remat)
+    handle = _check_shape(config, model, mesh)
     return build(handle, config.optim, mesh, (config.data.batch, config.data.seq_len), steps, config.accumulate)
 
 
-def _check_shape(config: Train, model: DecoderConfig, mesh: Mesh) -> None:
+def _check_shape(config: Train, model: DecoderConfig, mesh: Mesh) -> Model:
+    """The model as the run computes it, which its batches were traced through: attention refuses while it is traced."""
     check_model(model, dict(mesh.shape), Rules())
     check_batch(config.data.batch, config.data.seq_len, config.accumulate, dict(mesh.shape), Rules())
     check_seq_len(config.data.seq_len, model)
+    handle = Model(model, dtype=config.compute, remat=config.remat, attention=config.attention)
+    spec = handle.rules.activation("batch", "sequence")
+    rows = jax.ShapeDtypeStruct((config.data.batch, config.data.seq_len), np.int32, sharding=NamedSharding(mesh, spec))
+    jax.eval_shape(handle.hidden, handle.abstract(), rows, rows, rows)
+    return handle
 
 
 def train(config: Train, run: Path) -> Trained:
@@ -167,6 +177,8 @@ def train(config: Train, run: Path) -> Trained:
     folder.check(_json(config), MAY_CHANGE, accept=config.accept_changes)
     checkpoints = Checkpoints(folder.checkpoints, config.checkpoint.keep)
     with jax.set_mesh(mesh), closing(checkpoints):
+        if isinstance(config.model, DecoderConfig):  # then what is wrong with it is said before the data are packed
+            _check_shape(config, config.model, mesh)
         restored = checkpoints.latest()
         parts = _begin(config, mesh) if restored is None else _go_on(folder)
         scratch = isinstance(config.model, DecoderConfig)

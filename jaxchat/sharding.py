@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jax.sharding import PartitionSpec
 
@@ -14,6 +14,7 @@ MeshAxes = str | tuple[str, ...] | None
 # The width of a weight is split for storage (fsdp) and gathered for use; what tensor splits stays split.
 WEIGHTS: dict[str, MeshAxes] = {
     "layers": None,
+    "positions": None,
     "vocab": "tensor",
     "embed": "fsdp",
     "heads": "tensor",
@@ -58,6 +59,17 @@ class Rules:
         """How an activation with these logical axes lies."""
         return _spec(dict(self.activations), axes, "activation")
 
+    def by_rows(self) -> Rules:
+        """These rules where tokens come one at a time: there is no sequence to split, so its devices take more rows."""
+        table = dict(self.activations)
+        rows = names(table["batch"]) + names(table["sequence"])
+        return replace(self, activations=tuple((table | {"batch": rows, "sequence": None}).items()))
+
+
+def names(mesh_axes: MeshAxes) -> tuple[str, ...]:
+    """The mesh axes of one entry of a table."""
+    return (mesh_axes,) if isinstance(mesh_axes, str) else mesh_axes or ()
+
 
 def _spec(table: Mapping[str, MeshAxes], axes: tuple[str | None, ...], kind: str) -> PartitionSpec:
     entries: list[MeshAxes] = []
@@ -66,7 +78,7 @@ def _spec(table: Mapping[str, MeshAxes], axes: tuple[str | None, ...], kind: str
         if axis is not None and axis not in table:
             raise InputError(f"no sharding rule for the {kind} axis {axis!r}; the rules name {', '.join(table)}")
         mesh_axes = None if axis is None else table[axis]
-        for mesh_axis in (mesh_axes,) if isinstance(mesh_axes, str) else mesh_axes or ():
+        for mesh_axis in names(mesh_axes):
             if mesh_axis in used:
                 raise InputError(
                     f"the sharding rules put both {used[mesh_axis]!r} and {axis!r} of a {kind} on the mesh axis "

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import jax
 import jax.numpy as jnp
 
-from jaxchat.sharding import Rules
+from jaxchat.sharding import Rules, names
 
 # Scores of one row and head that are held at once. What needs more is computed in parts, so that memory grows with a
 # row's length and not with its square.
@@ -78,7 +78,5 @@ class Sight:
 
 def shards(rules: Rules) -> int:
     """Over how many devices of the mesh the rules split a row's queries."""
-    entry = rules.activation("sequence")[0]
-    names = (entry,) if isinstance(entry, str) else entry or ()
     sizes = jax.sharding.get_abstract_mesh().shape
-    return math.prod(sizes[name] for name in names)
+    return math.prod(sizes[name] for name in names(rules.activation("sequence")[0]))

@@ -68,7 +68,7 @@ class Generator:
     ) -> None:
         self.mesh, self.tokenizer = mesh, tokenizer
         with jax.set_mesh(mesh):
-            self.model, self.params = for_decoding(model, params)
+            self.model, self.params = for_decoding(replace(model, rules=model.rules.by_rows()), params)
         self.stop_ids = np.array(sorted(stop_ids) or [-1], np.int32)
         self._read = jax.jit(partial(_read, self.model), donate_argnums=1)
         self._first = jax.jit(partial(_first, self.model))

@@ -29,4 +29,4 @@ def start(params: Params, optimizer: optax.GradientTransformation) -> TrainState
 
 def abstract(model: Model, optimizer: optax.GradientTransformation) -> TrainState:
     """The state's shapes, dtypes and shardings: what a restore fills in."""
-    return jax.eval_shape(lambda key: start(model.init(key), optimizer), jax.random.key(0))
+    return jax.eval_shape(lambda: start(model.init(jax.random.key(0)), optimizer))

@@ -130,7 +130,9 @@ def test_an_answer_ends_where_the_context_does(generator):
     assert completion.finish_reason == "length"
 
 
-@pytest.mark.parametrize("mesh", [MeshConfig(fsdp=2, tensor=2), MeshConfig(data=4)], ids=str)
+@pytest.mark.parametrize(
+    "mesh", [MeshConfig(fsdp=2, tensor=2), MeshConfig(data=4), MeshConfig(fsdp=2, context=2)], ids=str
+)
 def test_sharded_generation_is_whole_generation(generator, params, mesh):
     with jax.set_mesh(make_mesh(mesh, jax.devices()[:4])) as _:
         placed = jax.tree.map(

@@ -101,6 +101,8 @@ def test_accumulation_gives_the_same_update(accumulate: int, optimizer: optax.Gr
         (MeshConfig(tensor=4), 1),
         (MeshConfig(fsdp=2, tensor=2), 1),
         (MeshConfig(data=2, fsdp=2), 2),
+        (MeshConfig(context=4), 1),
+        (MeshConfig(fsdp=2, context=2), 2),
     ],
     ids=lambda x: "x".join(f"{k}{v}" for k, v in vars(x).items() if v > 1) if isinstance(x, MeshConfig) else str(x),
 )
