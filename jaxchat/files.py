@@ -76,6 +76,37 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         raise
 
 
+@contextmanager
+def new_file(path: str | Path) -> Iterator[Path]:
+    """Yields a place of the same name in a folder of its own beside `path`, which becomes `path` when the block ends
+    well: for files that other libraries write, and that are read back before they are let out.
+
+    Raises InputError as `new_folder` does; `path` must be free.
+    """
+    path = Path(path)
+    check_new_file(path)
+    partial = path.absolute().parent / f".{path.name}.partial"
+    try:
+        with _refusing_what_the_disk_refuses(path):
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        with _refusing_what_the_disk_refuses(path, only_full=True):
+            yield partial / path.name
+        check_new_file(path)
+        with _refusing_what_the_disk_refuses(path):
+            with open(partial / path.name, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(partial / path.name, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_new_file(path: str | Path) -> None:
+    """Raises InputError unless `path` is free."""
+    if Path(path).exists() or Path(path).is_symlink():
+        raise InputError(f"{path} exists; remove it or name another file")
+
+
 def check_new_folder(path: str | Path) -> None:
     """Raises InputError unless `path` is free or an empty folder, for a verb to ask before it works for an hour."""
     path = Path(path)

@@ -10,13 +10,22 @@ import numpy as np
 
 from jaxchat.chat.gguf_metadata import read_gguf_metadata
 from jaxchat.chat.hf_tokenizer import HuggingFaceTokenizer, frame_plain_text, merges_by_score
+from jaxchat.chat.sentencepiece_model import (
+    BYTE,
+    CONTROL,
+    NORMAL,
+    UNIGRAM,
+    UNKNOWN,
+    USER_DEFINED,
+    Piece,
+    SentencePieceModel,
+)
+from jaxchat.chat.sentencepiece_tokenizer import fast_backend
 from jaxchat.errors import InputError
 
 if TYPE_CHECKING:
     import tokenizers
 
-# tokenizer.ggml.token_type
-_NORMAL, _CONTROL, _USER_DEFINED = 1, 3, 4
 _KEYS = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
 
 
@@ -70,7 +79,8 @@ def load_gguf_tokenizer(path: str | Path) -> HuggingFaceTokenizer:
 def gguf_tokenizer(metadata: dict[str, Any], name: str) -> HuggingFaceTokenizer:
     """The tokenizer that a GGUF file's metadata describes. `name` stands for the file in errors.
 
-    `tokenizer.ggml.model` is gpt2 (byte-level BPE) or llama (SentencePiece BPE, whose merges follow from its scores).
+    `tokenizer.ggml.model` is gpt2 (byte-level BPE), llama (SentencePiece BPE, whose merges follow from its scores) or
+    t5 (SentencePiece's unigram).
     """
     kind = metadata.get("tokenizer.ggml.model")
     if kind is None or "tokenizer.ggml.tokens" not in metadata:
@@ -79,9 +89,11 @@ def gguf_tokenizer(metadata: dict[str, Any], name: str) -> HuggingFaceTokenizer:
         backend, bos = _byte_level(metadata, name)
     elif kind == "llama":
         backend, bos = _sentencepiece_bpe(metadata, name)
+    elif kind == "t5":
+        backend, bos = _sentencepiece_unigram(metadata, name), False
     else:
         raise InputError(
-            f"{name}: its tokenizer is of the kind {kind!r}, and only gpt2 and llama are known; "
+            f"{name}: its tokenizer is of the kind {kind!r}, and only gpt2, llama and t5 are known; "
             "use the tokenizer.json of the model it was made from"
         )
     tokens = metadata["tokenizer.ggml.tokens"]
@@ -130,12 +142,8 @@ def _sentencepiece_bpe(metadata: dict[str, Any], name: str) -> tuple[tokenizers.
     import tokenizers
     from tokenizers import decoders, models, normalizers
 
-    tokens = metadata["tokenizer.ggml.tokens"]
-    scores = np.asarray(metadata.get("tokenizer.ggml.scores", ()), np.float64)
-    kinds = np.asarray(metadata.get("tokenizer.ggml.token_type", np.full(len(tokens), _NORMAL)))
-    if len(scores) != len(tokens) or len(kinds) != len(tokens):
-        raise InputError(f"{name}: its tokenizer has not one score and one type a token; download it again")
-    normal = {tokens[i]: scores[i] for i in np.flatnonzero(kinds == _NORMAL)}
+    tokens, scores, kinds = _pieces(metadata, name)
+    normal = {tokens[i]: scores[i] for i in np.flatnonzero(kinds == NORMAL)}
     if any(score != int(score) for score in normal.values()):
         raise InputError(
             f"{name}: its tokenizer is SentencePiece's unigram, whose ids cannot be rebuilt exactly from a GGUF file; "
@@ -163,6 +171,32 @@ def _sentencepiece_bpe(metadata: dict[str, Any], name: str) -> tuple[tokenizers.
     return backend, True
 
 
+def _sentencepiece_unigram(metadata: dict[str, Any], name: str) -> tokenizers.Tokenizer:
+    pieces = tuple(Piece(text, float(score), int(kind)) for text, score, kind in zip(*_pieces(metadata, name)))
+    if not any(piece.kind == UNKNOWN for piece in pieces):
+        raise InputError(f"{name}: its tokenizer has no unknown token; download it again")
+    return fast_backend(
+        SentencePieceModel(
+            pieces,
+            UNIGRAM,
+            byte_fallback=any(piece.kind == BYTE for piece in pieces),
+            charsmap=bytes(metadata.get("tokenizer.ggml.precompiled_charsmap", b"")),
+            add_dummy_prefix=metadata.get("tokenizer.ggml.add_space_prefix", True),
+            remove_extra_whitespaces=metadata.get("tokenizer.ggml.remove_extra_whitespaces", False),
+        )
+    )
+
+
+def _pieces(metadata: dict[str, Any], name: str) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Texts, scores and kinds of SentencePiece's pieces."""
+    tokens = metadata["tokenizer.ggml.tokens"]
+    scores = np.asarray(metadata.get("tokenizer.ggml.scores", ()), np.float64)
+    kinds = np.asarray(metadata.get("tokenizer.ggml.token_type", np.full(len(tokens), NORMAL)))
+    if len(scores) != len(tokens) or len(kinds) != len(tokens):
+        raise InputError(f"{name}: its tokenizer has not one score and one type a token; download it again")
+    return tokens, scores, kinds
+
+
 def _bpe(build: Any, name: str, vocab: dict[str, int], merges: list[Any], **options: Any) -> Any:
     try:
         return build(vocab, merges, **options)
@@ -178,7 +212,7 @@ def _add_tokens(backend: tokenizers.Tokenizer, tokens: list[str], kinds: Any) ->
 
     if kinds is None:
         return
-    for kind, special in ((_CONTROL, True), (_USER_DEFINED, False)):
+    for kind, special in ((CONTROL, True), (USER_DEFINED, False)):
         texts = [tokens[i] for i in np.flatnonzero(np.asarray(kinds) == kind)]
         backend.add_tokens([tokenizers.AddedToken(text, normalized=False, special=special) for text in texts])
 

@@ -182,32 +182,8 @@ class SentencePieceTokenizer:
     def as_fast(self) -> tokenizers.Tokenizer:
         """The same tokenizer for the `tokenizers` package, of a unigram or BPE model."""
         import tokenizers
-        from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 
-        spec = self.spec
-        unknown = next(i for i, p in enumerate(spec.pieces) if p.kind == spm.UNKNOWN)
-        if spec.kind == spm.UNIGRAM:
-            vocab = [(p.text, p.score if p.kind in _SPELLED else _NEVER) for p in spec.pieces]
-            model: Any = models.Unigram(vocab, unk_id=unknown, byte_fallback=spec.byte_fallback)
-        else:
-            merges = merges_by_score({p.text: p.score for p in spec.pieces if p.kind == spm.NORMAL})
-            ids = {p.text: i for i, p in enumerate(spec.pieces)}
-            model = models.BPE(
-                ids,
-                merges,
-                unk_token=spec.pieces[unknown].text,
-                fuse_unk=True,
-                byte_fallback=spec.byte_fallback,
-            )
-        fast = tokenizers.Tokenizer(model)
-        steps: list[Any] = [normalizers.Precompiled(spec.charsmap)] if spec.charsmap else []
-        if spec.remove_extra_whitespaces:
-            steps += [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
-        fast.normalizer = normalizers.Sequence([*steps, normalizers.Replace(" ", "▁")])
-        if spec.add_dummy_prefix:
-            fast.pre_tokenizer = pre_tokenizers.Metaspace("▁", prepend_scheme="first", split=False)
-        strip = [decoders.Strip(" ", 1, 0)] if spec.add_dummy_prefix else []
-        fast.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip])
+        fast = fast_backend(self.spec)
         fast.add_tokens(
             [
                 tokenizers.AddedToken(text, normalized=False, special=i in self._special_ids)
@@ -246,6 +222,37 @@ class SentencePieceTokenizer:
         if run:
             parts.append((self._inner if parts else self.processor).decode(run))
             run.clear()
+
+
+def fast_backend(spec: spm.SentencePieceModel) -> tokenizers.Tokenizer:
+    """A unigram or BPE model for the `tokenizers` package, without its added tokens."""
+    import tokenizers
+    from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
+
+    unknown = next(i for i, p in enumerate(spec.pieces) if p.kind == spm.UNKNOWN)
+    if spec.kind == spm.UNIGRAM:
+        vocab = [(p.text, p.score if p.kind in _SPELLED else _NEVER) for p in spec.pieces]
+        model: Any = models.Unigram(vocab, unk_id=unknown, byte_fallback=spec.byte_fallback)
+    else:
+        merges = merges_by_score({p.text: p.score for p in spec.pieces if p.kind == spm.NORMAL})
+        ids = {p.text: i for i, p in enumerate(spec.pieces)}
+        model = models.BPE(
+            ids,
+            merges,
+            unk_token=spec.pieces[unknown].text,
+            fuse_unk=True,
+            byte_fallback=spec.byte_fallback,
+        )
+    fast = tokenizers.Tokenizer(model)
+    steps: list[Any] = [normalizers.Precompiled(spec.charsmap)] if spec.charsmap else []
+    if spec.remove_extra_whitespaces:
+        steps += [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
+    fast.normalizer = normalizers.Sequence([*steps, normalizers.Replace(" ", "▁")])
+    if spec.add_dummy_prefix:
+        fast.pre_tokenizer = pre_tokenizers.Metaspace("▁", prepend_scheme="first", split=False)
+    strip = [decoders.Strip(" ", 1, 0)] if spec.add_dummy_prefix else []
+    fast.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip])
+    return fast
 
 
 def is_ours(folder: Path) -> bool:

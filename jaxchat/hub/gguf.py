@@ -16,6 +16,7 @@ from jaxchat.chat.gguf_metadata import GgufTensor, read_gguf_header
 from jaxchat.errors import InputError
 from jaxchat.hub.families import decimal
 from jaxchat.hub.layout import Index
+from jaxchat.hub.mapped import MappedFile
 
 
 class Gguf:
@@ -36,11 +37,11 @@ class Gguf:
         }
         table = self._tensors.get("token_embd.weight")
         self.metadata |= {"vocab_size": table and table.shape[0], "tied": "output.weight" not in self._tensors}
-        self._bytes = np.memmap(path, mode="r").view(np.ndarray)
+        self._file = MappedFile(path)
         for name, tensor in self._tensors.items():
             if tensor.kind not in GGML_QUANT_SIZES:
                 raise InputError(f"{path}: the tensor {name} is in a format, {tensor.kind}, that gguf does not know")
-            if tensor.start + _row_bytes(tensor) * math.prod(tensor.shape[:-1]) > len(self._bytes):
+            if tensor.start + _row_bytes(tensor) * math.prod(tensor.shape[:-1]) > self._file.size:
                 raise InputError(f"{path} ends before its tensor {name} does; download it again")
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -54,10 +55,10 @@ class Gguf:
 
         tensor = self._tensors[name]
         kind, rows = GGMLQuantizationType(tensor.kind), tensor.shape[:-1]
-        size = _row_bytes(tensor)
-        data = self._bytes[tensor.start : tensor.start + size * math.prod(rows)].reshape(*rows, size)
+        shape = (*rows, _row_bytes(tensor))
+        data = self._file.read(tensor.start, np.dtype(np.uint8), shape, index[:1] if rows else ())
         if rows:
-            data, index = data[index[0]], (slice(None), *index[1:])
+            index = (slice(None), *index[1:])
         if kind in (GGMLQuantizationType.F32, GGMLQuantizationType.F16):
             return data.view(np.float32 if kind == GGMLQuantizationType.F32 else np.float16)[index]
         try:

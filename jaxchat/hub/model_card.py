@@ -38,7 +38,16 @@ _SPLITS = {"train": "trained on", "heldout": "held out"}
 
 
 def card(opened: Opened, name: str, run: Path | None, verification: Json, weight_bytes: int) -> str:
-    """The card of `opened`, exported as `name` with `weight_bytes` of weights. `run`: the folder it was trained in."""
+    """The card of `opened`, exported as `name` with `weight_bytes` of weights. `run`: the folder it was trained in.
+
+    A Hugging Face folder's own card travels along, but for the proof, which is this export's.
+    """
+    own = opened.place.path / "README.md"
+    if opened.place.kind == "huggingface" and own.is_file():
+        text = re.sub(
+            r"\n## Verification\n.*?(?=\n## |\Z)", "", own.read_text("utf-8", errors="replace"), flags=re.DOTALL
+        )
+        return f"{text.rstrip()}\n\n{_proof(verification)}\n"
     config = _json(run / "config.json") if run else {}
     records = list(_records(run / "metrics.jsonl")) if run else []
     records = [record for record in records if opened.step is None or record.get("step", 0) <= opened.step]
@@ -174,8 +183,9 @@ def _measurements(records: list[Json]) -> str:
 def _proof(verification: Json) -> str:
     differ, tokens = verification["max_logit_difference"], verification["tokens_compared"]
     text = (
-        f"Read back after it was written, this folder's logits differ from those of {verification['compared_with']} by "
-        f"at most {differ:.3g} in float32, over {tokens:,} tokens (`verification.json`)."
+        f"Read back after they were written, these weights' logits differ from those of "
+        f"{verification['compared_with']} by at most {differ:.3g} in float32, over {tokens:,} tokens "
+        "(`verification.json`)."
     )
     if verification["dtype"] != "float32":
         text += (
@@ -183,6 +193,12 @@ def _proof(verification: Json) -> str:
             f"{verification['max_logit_difference_by_rounding']:.3g}."
         )
     return "## Verification\n\n" + text
+
+
+def license_of(opened: Opened) -> str | None:
+    """The licence of `opened`, or of the model that it was fine-tuned from, where that is known here."""
+    run = opened.place.path if opened.place.kind == "run" else None
+    return _license((_at(_json(run / "config.json"), "model.source") if run else None) or opened.place.name)
 
 
 def _license(origin: str) -> str | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -24,13 +26,14 @@ from jaxchat.hub.safetensors import INDEX, Safetensors
 from jaxchat.mesh import make_mesh
 from jaxchat.models.config import DecoderConfig
 from jaxchat.models.decoder import Model
+from jaxchat.progress import Bar
 
 FORMS = (
     "a run's folder (its newest checkpoint, RUN@STEP or RUN@best), a Hugging Face folder or hub name (org/name), "
     "a .gguf file, or package:NAME/FILE"
 )
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.jinja", "additional_chat_templates/*"]
+_HUB_FILES = ["README.md", "*.json", "*.safetensors", "*.model", "*.jinja", "additional_chat_templates/*"]
 _NOT_HUB_FILES = ["consolidated*", "original/*", "onnx/*"]
 
 
@@ -72,11 +75,13 @@ def open_model(
     mesh: Mesh | None = None,
     step: int | None = None,
     model: Callable[[DecoderConfig], Model] = Model,
+    label: str | None = None,
 ) -> Opened:
     """Opens MODEL with float32 parameters on `mesh` (one device by default), each device reading its own part.
 
     `step` picks a run's checkpoint, as RUN@STEP does. `model` makes the handle that says where arrays lie and in which
-    precision they are used. Raises InputError for what is not a model, not whole, or not one that jaxchat computes.
+    precision they are used. With a `label`, progress is shown. Raises InputError for what is not a model, not whole, or
+    not one that jaxchat computes.
     """
     place = locate(name)
     if step is not None:
@@ -91,7 +96,10 @@ def open_model(
                 f"{config.vocab_size:,}; they do not belong together"
             )
         handle = model(config)
-        params = load(handle.abstract(), mesh)
+        abstract = handle.abstract()
+        total = 4 * sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract))
+        with Bar(label, total, "bytes") if label else contextlib.nullcontext() as bar:
+            params = load(abstract, mesh, lambda count: bar.advance(4 * count) if bar else None)
     chat = ChatFormat(tokenizer) if tokenizer.chat_template else None
     return Opened(place, config, handle, params, tokenizer, chat, mesh, found, description)
 
@@ -166,7 +174,8 @@ def _fetch(name: str, files: list[str]) -> Path:
         ) from error
 
 
-Load = Callable[[Any, Mesh], Any]
+# (abstract parameters, mesh, what is told how many numbers were read) -> parameters
+Load = Callable[[Any, Mesh, Callable[[int], None]], Any]
 
 
 def _open_run(place: Place) -> tuple[DecoderConfig, Load, int, str]:
@@ -182,12 +191,13 @@ def _open_run(place: Place) -> tuple[DecoderConfig, Load, int, str]:
             raise InputError(f"{place.name}: no checkpoint was saved with a held-out loss; name a step instead of best")
     else:
         step = place.step
-    return (
-        config,
-        lambda abstract, mesh: checkpoints.restore_params(step, abstract),
-        step,
-        f"{place.short} at step {step}",
-    )
+
+    def load(abstract: Any, mesh: Mesh, advance: Callable[[int], None]) -> Any:
+        params = checkpoints.restore_params(step, abstract)
+        advance(sum(leaf.size for leaf in jax.tree.leaves(params)))
+        return params
+
+    return config, load, step, f"{place.short} at step {step}"
 
 
 def _open_huggingface(place: Place) -> tuple[DecoderConfig, Load, None, str]:
@@ -210,7 +220,7 @@ _READERS: dict[str, Callable[[Place], tuple[DecoderConfig, Load, int | None, str
 
 
 def _from(source: weights.Source, form: Format, config: DecoderConfig) -> Load:
-    return lambda abstract, mesh: weights.load(source, form, config, abstract, mesh)
+    return lambda abstract, mesh, advance: weights.load(source, form, config, abstract, mesh, advance)
 
 
 def _run_config(run: Path) -> DecoderConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,7 @@ from jaxchat.chat.conversation import Message
 from jaxchat.chat.template import ChatFormat, ChatFormatError
 from jaxchat.chat.tokenizer import Tokenizer
 from jaxchat.models.decoder import Model
+from jaxchat.progress import track
 
 # Tokens of one sequence; a sequence is computed at a time, so this bounds the logits held.
 LENGTH = 256
@@ -70,26 +72,35 @@ def sequences(tokenizer: Tokenizer, chat: ChatFormat | None, vocab_size: int, co
     return [row[:cut] for row in rows if row and max(row) < vocab_size]
 
 
-def logits(model: Model, params: Any, rows: Sequence[Sequence[int]], dtype: str = "float32") -> list[np.ndarray]:
-    """The logits after every token of every row, float32, (tokens, vocabulary) each, on the host.
-
-    `dtype`: the parameters are rounded to it first, as a file of that dtype would hold them.
-    """
+def logits(model: Model, params: Any, rows: Sequence[Sequence[int]], label: str | None = None) -> list[np.ndarray]:
+    """The logits after every token of every row, float32, (tokens, vocabulary) each, on the host. With a `label`,
+    progress is shown."""
     length = max(map(len, rows))
     found = []
-    for row in rows:
+    for row in rows if label is None else track(rows, label=label):
         tokens_BT = np.zeros((1, length), np.int32)
         tokens_BT[0, : len(row)] = row
         segments_BT = (np.arange(length) < len(row)).astype(np.int32)[None]
-        found.append(np.asarray(_compute(model, dtype, params, tokens_BT, segments_BT))[0, : len(row)])
+        found.append(np.asarray(_compute(model, params, tokens_BT, segments_BT))[0, : len(row)])
     return found
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _compute(model: Model, dtype: str, params: Any, tokens_BT: jax.Array, segments_BT: jax.Array) -> jax.Array:
-    params = jax.tree.map(lambda leaf: leaf.astype(dtype).astype(jnp.float32), params)
+@partial(jax.jit, static_argnums=0)
+def _compute(model: Model, params: Any, tokens_BT: jax.Array, segments_BT: jax.Array) -> jax.Array:
     positions_BT = jnp.broadcast_to(jnp.arange(tokens_BT.shape[1]), tokens_BT.shape)
     return model.logits(params, model.hidden(params, tokens_BT, positions_BT, segments_BT))
+
+
+def perplexity(found: Sequence[np.ndarray], rows: Sequence[Sequence[int]]) -> float:
+    """Of every token of every row but the first, under the `logits` of those rows."""
+    nll, count = 0.0, 0
+    for logits_TV, row in zip(found, rows, strict=True):
+        following = logits_TV[:-1].astype(np.float64)
+        top = following.max(-1, keepdims=True, initial=-np.inf)
+        total = np.log(np.exp(following - top).sum(-1)) + top[:, 0]
+        nll += float((total - following[np.arange(len(following)), list(row[1:])]).sum())
+        count += len(following)
+    return math.exp(min(nll / max(count, 1), 700.0))
 
 
 def compare(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> Agreement:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import math
+import struct
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from jaxchat.errors import InputError
 from jaxchat.files import replacing
 from jaxchat.hub.layout import Index
+from jaxchat.hub.mapped import MappedFile
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
-# A shard is held in host memory while it is written.
 SHARD_BYTES = 4 * 10**9
-_FLOATS = ("F32", "F16", "BF16")
+FLOATS = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
+_NAMES = {dtype: name for name, dtype in FLOATS.items()}
+# Before the header stands its length, and the tensors begin on a multiple of 8 bytes.
+_LENGTH, _ALIGNMENT = struct.Struct("<Q"), 8
 
 
 class Safetensors:
@@ -28,30 +34,29 @@ class Safetensors:
 
     def __init__(self, folder: Path) -> None:
         self.where = str(folder)
-        self._files: dict[str, Any] = {}
-        self._shapes: dict[str, tuple[int, ...]] = {}
-        self.dtypes: set[str] = set()
+        self._tensors: dict[str, tuple[MappedFile, int, np.dtype, tuple[int, ...]]] = {}
         for path in _paths(folder):
-            file = _open(path)
-            for name in file.keys():  # noqa: SIM118 - not a mapping
-                if name in self._files:
+            file, first, header = _open(path)
+            for name, entry in header.items():
+                if name in self._tensors:
                     raise InputError(f"{folder}: the tensor {name} stands in two files; remove the files of one model")
-                piece = file.get_slice(name)
-                if piece.get_dtype() not in _FLOATS:
+                if entry["dtype"] not in FLOATS:
                     raise InputError(
-                        f"{path}: the tensor {name} holds {piece.get_dtype()}; weights of {', '.join(_FLOATS)} are read"
+                        f"{path}: the tensor {name} holds {entry['dtype']}; weights of {', '.join(FLOATS)} are read"
                     )
-                self.dtypes.add(piece.get_dtype())
-                self._files[name] = file
-                self._shapes[name] = tuple(piece.get_shape())
+                start = first + entry["data_offsets"][0]
+                self._tensors[name] = (file, start, FLOATS[entry["dtype"]], tuple(entry["shape"]))
+        found = {dtype for _, _, dtype, _ in self._tensors.values()}
+        self.dtypes = {name for name, dtype in FLOATS.items() if dtype in found}
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Every tensor's shape."""
-        return self._shapes
+        return {name: shape for name, (*_, shape) in self._tensors.items()}
 
     def read(self, name: str, index: Index) -> np.ndarray:
         """A rectangle of a tensor, in the file's own dtype."""
-        return self._files[name].get_slice(name)[index]
+        file, start, dtype, shape = self._tensors[name]
+        return file.read(start, dtype, shape, index)
 
 
 def write(
@@ -59,34 +64,42 @@ def write(
     tensors: Iterable[tuple[str, tuple[int, ...], Callable[[], np.ndarray]]],
     dtype: np.dtype,
     shard_bytes: int = SHARD_BYTES,
+    advance: Callable[[int], None] = lambda count: None,
 ) -> list[Path]:
     """Writes (name, shape, function that makes the array) in order into `folder`, in files of up to `shard_bytes`
     (a larger tensor has one of its own), and an index where there are several. Returns the files.
 
+    One array is held at a time. `advance` is told the bytes written.
+
     Raises:
         InputError: the disk is full.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
-    shards: list[dict[str, Callable[[], np.ndarray]]] = [{}]
+    shards: list[dict[str, tuple[tuple[int, ...], Callable[[], np.ndarray]]]] = [{}]
     held = total = 0
     for name, shape, make in tensors:
-        size = int(np.prod(shape)) * dtype.itemsize
+        size = math.prod(shape) * dtype.itemsize
         if shards[-1] and held + size > shard_bytes:
             shards.append({})
             held = 0
-        shards[-1][name] = make
+        shards[-1][name] = shape, make
         held, total = held + size, total + size
 
     of = len(shards)
     names = [SINGLE] if of == 1 else [f"model-{i:05}-of-{of:05}.safetensors" for i in range(1, of + 1)]
     for file, shard in zip(names, shards):
-        try:
-            save_file({name: make() for name, make in shard.items()}, folder / file, metadata={"format": "pt"})
-        except (SafetensorError, OSError) as error:
-            raise InputError(f"cannot write {folder / file}: {error}; free some space or name another place") from error
-        (folder / file).chmod(0o644)  # the library leaves a file that only its owner may read
+        header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+        end = 0
+        for name, (shape, _) in shard.items():
+            start, end = end, end + math.prod(shape) * dtype.itemsize
+            header[name] = {"dtype": _NAMES[dtype], "shape": list(shape), "data_offsets": [start, end]}
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % _ALIGNMENT)
+        with replacing(folder / file, "wb") as out:
+            out.write(_LENGTH.pack(len(text)) + text)
+            for _, make in shard.values():
+                array = np.ascontiguousarray(make())
+                out.write(array.reshape(-1).view(np.uint8).data)
+                advance(array.nbytes)
     if of > 1:
         weight_map = {name: file for file, shard in zip(names, shards) for name in shard}
         with replacing(folder / INDEX) as out:
@@ -113,10 +126,18 @@ def _paths(folder: Path) -> list[Path]:
     return found
 
 
-def _open(path: Path) -> Any:
+def _open(path: Path) -> tuple[MappedFile, int, dict[str, Any]]:
+    """The file, where its tensors begin, and its header. The library checks that the header describes the whole file:
+    its own reading is not used, since every page it touches stays in memory."""
     from safetensors import SafetensorError, safe_open
 
     try:
-        return safe_open(path, framework="np").__enter__()
+        with safe_open(path, framework="np"):
+            pass
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is not a whole safetensors file ({error}); fetch it again") from error
+    with path.open("rb") as file:
+        (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
+        header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    return MappedFile(path), _LENGTH.size + length, header

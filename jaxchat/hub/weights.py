@@ -7,15 +7,18 @@ from functools import partial
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from jaxchat.errors import InputError
 from jaxchat.hub.families import Family, Format, sizes
-from jaxchat.hub.layout import Index, Tensor
+from jaxchat.hub.layout import Index, Part, Read, Sizes, Tensor
 from jaxchat.models.config import DecoderConfig
 
 Params = dict[str, Any]
+# Rounds one of a file's tensors, by its name: what reading it back will give.
+Rounding = Callable[[str, np.ndarray], np.ndarray]
 
 # Rows compared at a time where one tensor must be a copy of another.
 ROWS = 4096
@@ -35,33 +38,74 @@ class Source(Protocol):
         ...
 
 
-def load(source: Source, form: Format, config: DecoderConfig, abstract: Params, mesh: Mesh) -> Params:
+def load(
+    source: Source,
+    form: Format,
+    config: DecoderConfig,
+    abstract: Params,
+    mesh: Mesh,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Params:
     """The parameters, lying on `mesh` as `abstract` (Model.abstract()) says; each device's part is read for it alone.
+
+    `advance` is told the numbers read.
 
     Raises:
         InputError: a tensor of the file is missing, extra or has another shape than `config` asks for.
     """
     check(source, form, config)
-    length = sizes(config)
-    wanted = {part.path: (tensor, part) for tensor in form.tensors(config) for part in tensor.parts}
+    wanted = _parts(form, config)
+
+    def read(name: str, index: Index) -> np.ndarray:
+        array = source.read(name, index)
+        advance(array.size)
+        return array
 
     def leaf(path: tuple[Any, ...], shape: jax.ShapeDtypeStruct) -> jax.Array:
-        tensor, part = wanted.pop(jax.tree_util.keystr(path, simple=True, separator="."))
-        pieces: dict[str, np.ndarray] = {}  # devices that hold the same piece share one read
-
-        def piece(index: Index | None) -> np.ndarray:
-            key = str(index)
-            if key not in pieces:
-                pieces[key] = tensor.read(part, length, index or (), source.read).astype(shape.dtype, copy=False)
-            return pieces[key]
-
         assert isinstance(shape.sharding, NamedSharding)
-        return jax.make_array_from_callback(shape.shape, NamedSharding(mesh, shape.sharding.spec), piece)
+        sharding = NamedSharding(mesh, shape.sharding.spec)
+        return _leaf(*wanted.pop(_name(path)), sizes(config), shape, sharding, read)
 
     params = jax.tree_util.tree_map_with_path(leaf, abstract)
     if wanted:
         raise ValueError(f"the model has no parameters {', '.join(wanted)}, which its family's file reads")
     return params
+
+
+def round_in_place(params: Params, form: Format, config: DecoderConfig, how: Rounding) -> dict[str, float]:
+    """Gives `params` the values that a file holds once `how` has rounded each of its tensors; a leaf at a time, so that
+    one copy is held. Returns the largest change in each leaf, as a share of its largest value.
+    """
+    length = sizes(config)
+    changes = {}
+    for path, (tensor, part) in _parts(form, config).items():
+        before = _get(params, path)
+        places = dict(tensor.instances(length))
+        made: dict[str, np.ndarray] = {}
+
+        def read(
+            name: str,
+            index: Index,
+            tensor: Tensor = tensor,
+            places: Mapping[str, dict[str, int]] = places,
+            made: dict[str, np.ndarray] = made,
+        ) -> np.ndarray:
+            if name not in made:  # the last one made is kept, since devices ask for its parts in turn
+                made.clear()
+                made[name] = how(name, tensor.write(length, places[name], partial(_take, params)))
+            return made[name][index]
+
+        after = _leaf(tensor, part, length, before, before.sharding, read)
+        changes[path] = float(_change(before, after))
+        inner, _, last = path.rpartition(".")
+        (_get(params, inner) if inner else params)[last] = after
+    return changes
+
+
+@jax.jit
+def _change(before: jax.Array, after: jax.Array) -> jax.Array:
+    largest = jnp.max(jnp.abs(before))
+    return jnp.max(jnp.abs(after - before)) / jnp.maximum(largest, jnp.finfo(before.dtype).tiny)
 
 
 def check(source: Source, form: Format, config: DecoderConfig) -> None:
@@ -95,20 +139,54 @@ def tensors(
 
     The parameters may be sharded over this host's devices; each array is gathered when its function is called.
     """
+    for name, shape, make in whole(params, family.huggingface, config):
+        yield name, shape, partial(_as, dtype, make)
+
+
+def whole(
+    params: Params, form: Format, config: DecoderConfig
+) -> Iterator[tuple[str, tuple[int, ...], Callable[[], np.ndarray]]]:
+    """The same in the parameters' own dtype, for either kind of file."""
     length = sizes(config)
-
-    def take(path: str, index: tuple[slice | int, ...]) -> np.ndarray:
-        leaf: Any = params
-        for key in path.split("."):
-            leaf = leaf[key]
-        return gather(leaf, index)
-
-    def make(tensor: Tensor, at: dict[str, int]) -> np.ndarray:
-        return np.ascontiguousarray(tensor.write(length, at, take).astype(dtype, copy=False))
-
-    for tensor in family.huggingface.tensors(config):
+    for tensor in form.tensors(config):
         for name, at in tensor.instances(length):
-            yield name, tensor.shape(length), partial(make, tensor, at)
+            yield name, tensor.shape(length), partial(tensor.write, length, at, partial(_take, params))
+
+
+def _as(dtype: np.dtype, make: Callable[[], np.ndarray]) -> np.ndarray:
+    return np.ascontiguousarray(make().astype(dtype, copy=False))
+
+
+def _take(params: Params, path: str, index: tuple[slice | int, ...]) -> np.ndarray:
+    return gather(_get(params, path), index)
+
+
+def _get(params: Params, path: str) -> Any:
+    leaf: Any = params
+    for key in path.split("."):
+        leaf = leaf[key]
+    return leaf
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def _parts(form: Format, config: DecoderConfig) -> dict[str, tuple[Tensor, Part]]:
+    return {part.path: (tensor, part) for tensor in form.tensors(config) for part in tensor.parts}
+
+
+def _leaf(tensor: Tensor, part: Part, length: Sizes, shape: Any, sharding: NamedSharding, read: Read) -> jax.Array:
+    """One parameter of the shape and dtype of `shape`, each device's piece read for it alone."""
+    pieces: dict[str, np.ndarray] = {}  # devices that hold the same piece share one read
+
+    def piece(index: Index | None) -> np.ndarray:
+        key = str(index)
+        if key not in pieces:
+            pieces[key] = tensor.read(part, length, index or (), read).astype(shape.dtype, copy=False)
+        return pieces[key]
+
+    return jax.make_array_from_callback(shape.shape, sharding, piece)
 
 
 def gather(array: jax.Array | np.ndarray, index: tuple[slice | int, ...]) -> np.ndarray:

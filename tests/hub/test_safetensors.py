@@ -180,5 +180,5 @@ def test_a_tied_copy_may_stand_in_the_file_if_it_is_one(folder: Path, tiny: Deco
 
 def test_a_full_disk_is_one_sentence(small_disk: Any, tiny: DecoderConfig, params_of: Any) -> None:
     tensors = weights.tensors(params_of(tiny), by_config(tiny), tiny, FLOAT32)
-    with pytest.raises(InputError, match=r"cannot write .*model\.safetensors: .*No space left"):
+    with pytest.raises(InputError, match=r"no space left to write .*model\.safetensors"):
         safetensors.write(small_disk("60k"), tensors, FLOAT32)
