@@ -117,6 +117,19 @@ def check_new_folder(path: str | Path) -> None:
         raise InputError(f"{path} exists and is not a folder; name another")
 
 
+def check_room(path: str | Path, need: int, what: str | None = None) -> None:
+    """Raises InputError unless the disk of `path`, which need not exist, has `need` bytes free for `what`."""
+    place = Path(path).absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < need:
+        raise InputError(
+            f"{what or path} needs {need / 10**9:.1f} GB and {place} has {free / 10**9:.1f} GB free; "
+            "free some or name another place"
+        )
+
+
 def resolve(source: str | Path) -> Path:
     """The path that `source` names. `package:NAME/FILE` is a file inside an installed Python package, which is not
     imported, and `package:NAME` the only .gguf file in it; anything else is a path, `~` expanded, not checked to exist.

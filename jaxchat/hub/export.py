@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
 from jaxchat.chat.conversation import read_conversations
 from jaxchat.chat.gguf_vocabulary import reads_alike, vocabulary_metadata
 from jaxchat.errors import InputError
-from jaxchat.files import check_new_file, check_new_folder, new_file, new_folder, replacing
+from jaxchat.files import check_new_file, check_new_folder, check_room, new_file, new_folder, replacing
 from jaxchat.hub import gguf_writing, model_card, proof, safetensors, weights
 from jaxchat.hub.families import Family, Format, by_config
 from jaxchat.hub.generation import generation_config, gguf_sampling, token_ids
@@ -82,9 +81,10 @@ def export(
     kind.check(out)
     opened = open_model(source, model=lambda config: Model(config, dtype="float32"), label="reading weights")
     params = opened.params
+    _check_finite(opened)
     target = kind(out, by_config(opened.config), opened, dtype or _own_dtype(opened), shard_bytes)
     opened = dataclasses.replace(opened, params=None)  # the copy read back takes this one's place
-    _check_room(out, target.bytes)
+    check_room(out, target.bytes + SPARE_BYTES)
     rows = compared_rows(opened, data)
     with jax.set_mesh(opened.mesh):
         unrounded = proof.logits(opened.model, params, rows, "computing logits")
@@ -286,6 +286,21 @@ def _verify(
     }
 
 
+def _check_finite(opened: Opened) -> None:
+    """A file may be whole and hold what a failing disk left of it."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(opened.params):
+        if not bool(_finite(leaf)):
+            raise InputError(
+                f"{opened.place.name}: {jax.tree_util.keystr(path, simple=True, separator='.')} holds values that are "
+                "not finite numbers; the file is damaged, fetch it again"
+            )
+
+
+@jax.jit
+def _finite(leaf: jax.Array) -> jax.Array:
+    return jnp.all(jnp.isfinite(leaf))
+
+
 def _check_rounding(moved: dict[str, float], limit: float, out: Path) -> None:
     """A weight that moves further than its rounding was put in another's place."""
     for name, share in moved.items():
@@ -320,19 +335,3 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
     with replacing(path) as file:
         json.dump(value, file, indent=2, ensure_ascii=False)
         file.write("\n")
-
-
-def _check_room(out: Path, need: int) -> None:
-    place = out.absolute()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
-    if free < need + SPARE_BYTES:
-        raise InputError(
-            f"{out} needs {_gigabytes(need + SPARE_BYTES)} and {os.fspath(place)} has {_gigabytes(free)} free; "
-            "free some or name another place"
-        )
-
-
-def _gigabytes(count: int) -> str:
-    return f"{count / 10**9:.1f} GB"

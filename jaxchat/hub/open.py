@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from jaxchat.chat.template import ChatFormat
 from jaxchat.chat.tokenizer import Tokenizer, load_tokenizer
 from jaxchat.errors import InputError
-from jaxchat.files import resolve
+from jaxchat.files import check_room, resolve
 from jaxchat.hub import weights
 from jaxchat.hub.checkpoints import Checkpoints
 from jaxchat.hub.families import Format, by_architecture, by_model_type
@@ -164,14 +164,30 @@ def _fetch(name: str, files: list[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
+    asked: dict[str, Any] = {"allow_patterns": files, "ignore_patterns": _NOT_HUB_FILES}
     try:
-        return Path(snapshot_download(name, allow_patterns=files, ignore_patterns=_NOT_HUB_FILES))
+        if files is _HUB_FILES:
+            _check_cache_room(name, asked)
+        return Path(snapshot_download(name, **asked))
     except (OSError, HFValidationError) as error:  # all that the network and the hub answer is an OSError
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise InputError(
             f"there is no folder {name} here, and the hub's model of that name cannot be fetched ({reason}); "
             "fetch it on a machine with a network and name its folder"
         ) from error
+
+
+def _check_cache_room(name: str, asked: dict[str, Any]) -> None:
+    """Raises InputError where the cache has no room for what is to be fetched; says nothing without a network."""
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import DryRunError
+
+    try:
+        files = snapshot_download(name, dry_run=True, **asked)
+    except DryRunError:
+        return
+    missing = sum(file.file_size or 0 for file in files if file.will_download)
+    check_room(constants.HF_HUB_CACHE, missing, f"{name} in the hub's cache")
 
 
 # (abstract parameters, mesh, what is told how many numbers were read) -> parameters

@@ -226,6 +226,17 @@ def test_a_disk_that_fills_up_leaves_nothing(
     assert list(disk.iterdir()) == []
 
 
+def test_a_damaged_weight_is_named(tmp_path: Path, tiny: DecoderConfig, params_of: Any, write_huggingface: Any) -> None:
+    params = params_of(tiny)
+    params["layers"]["mlp"]["gate"][1, 0, 0] = np.inf
+    source = write_huggingface(tmp_path / "source", tiny, params)
+    with pytest.raises(
+        InputError, match=r"source: layers\.mlp\.gate holds values that are not finite .* fetch it again"
+    ):
+        export(str(source), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_unknown_precision_is_refused(tmp_path: Path, run: Path) -> None:
     with pytest.raises(InputError, match="float32 or bfloat16 or float16, not int8"):
         export(str(run), tmp_path / "out", dtype="int8")

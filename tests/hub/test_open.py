@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -162,11 +163,14 @@ def test_a_hub_name_opens_the_fetched_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny: DecoderConfig, params_of: Any, write_huggingface: Any
 ) -> None:
     import huggingface_hub
+    from huggingface_hub.file_download import DryRunFileInfo
 
     folder = write_huggingface(tmp_path / "snapshot", tiny, params_of(tiny))
     asked: list[Any] = []
 
-    def fetch(name: str, allow_patterns: list[str], **_: Any) -> str:
+    def fetch(name: str, allow_patterns: list[str], dry_run: bool = False, **_: Any) -> Any:
+        if dry_run:
+            return [DryRunFileInfo("c", 10**6, "model.safetensors", "", False, True)]
         asked.append((name, "*.safetensors" in allow_patterns))
         return str(folder)
 
@@ -174,6 +178,10 @@ def test_a_hub_name_opens_the_fetched_folder(
     assert open_model("some-body/some-model").description == "some-body/some-model"
     assert open_config("some-body/some-model") == tiny
     assert asked == [("some-body/some-model", True), ("some-body/some-model", False)]
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10**5))
+    with pytest.raises(InputError, match=r"some-body/some-model in the hub's cache needs 0\.0 GB and .* free some"):
+        open_model("some-body/some-model")
 
 
 def test_a_misspelt_path_is_no_hub_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
