@@ -85,6 +85,8 @@ class DataImport(Verb):
     """What the files are to be read as."""
     paths: Positional[Annotated[tuple[Path, ...], arg(metavar="PATH ...")]] = ()
     """Files or folders; none for a corpus that comes as a Python package."""
+    licence: str = ""
+    """What the corpus may be used under, for the report: of conversations whose rows do not say it themselves."""
     out: NewFolder
     """The new folder."""
 
@@ -105,7 +107,7 @@ class DataImport(Verb):
         from jaxchat.corpora.importing import import_corpus
 
         reader = getattr(self, "reader", None) or make_reader(self.format)
-        stats = import_corpus(self.format, self.paths, self.out, reader)
+        stats = import_corpus(self.format, self.paths, self.out, reader, licence=self.licence)
         rejected, dropped = stats["rows_rejected"], stats["rows_dropped"]
         rows = (
             f"{stats['rows_in']:,} rows in = {stats['rows_used']:,} used + {rejected:,} rejected + {dropped:,} dropped"

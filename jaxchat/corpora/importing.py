@@ -27,6 +27,8 @@ def import_corpus(
     paths: Sequence[Path | str],
     out: Path | str,
     options: Mapping[str, Any] | Reader | None = None,
+    *,
+    licence: str = "",
 ) -> dict[str, Any]:
     """Reads `paths` as `format` (a name in READERS) and writes the folder `out`, whole or not at all:
 
@@ -35,7 +37,8 @@ def import_corpus(
     `rows_used` + `rows_rejected` + `rows_dropped`, `conversations`, of them `preferences`, `messages`, `roles`,
     `characters`, `reasons`.
 
-    `options` are the reader's, by name, or the reader itself. Raises InputError when `out` is taken, a path or option
+    `options` are the reader's, by name, or the reader itself. `licence` becomes `meta.license` of conversations whose
+    rows do not say theirs. Raises InputError when `out` is taken, a path or option
     is no good, or not a single row is of this format. Rows that an option drops are: they make an empty folder.
     """
     reader = options if isinstance(options, Reader) else make_reader(format, options)
@@ -47,7 +50,7 @@ def import_corpus(
                 "format": format,
                 "options": asdict(reader),
                 "files": [file.name for file in files],
-                **_write(reader, files, folder, bar),
+                **_write(reader, files, folder, bar, licence),
             }
         if not stats["conversations"] and not stats["rows_dropped"]:
             why = "; ".join(
@@ -60,7 +63,7 @@ def import_corpus(
     return stats
 
 
-def _write(reader: Reader, files: Sequence[Source], folder: Path, bar: Bar) -> dict[str, Any]:
+def _write(reader: Reader, files: Sequence[Source], folder: Path, bar: Bar, licence: str) -> dict[str, Any]:
     # An archive's index is read again for each of its members, and what lies before a member in a .7z.
     ledger = Ledger(on_bytes=lambda n: bar.advance(min(n, (bar.total or 0) - bar.done)))
     conversations, preferences, messages, characters = 0, 0, 0, 0
@@ -80,7 +83,8 @@ def _write(reader: Reader, files: Sequence[Source], folder: Path, bar: Bar) -> d
                 roles.update(message.role for message in conversation.messages)
                 characters += sum(len(message.content or "") for message in conversation.messages)
                 rows = {file: list(positions) for file, positions in item.rows.items()}
-                conversation = replace(conversation, meta={**conversation.meta, "rows": rows})
+                meta = {"license": licence, **conversation.meta} if licence else conversation.meta
+                conversation = replace(conversation, meta={**meta, "rows": rows})
                 found.write(json.dumps(conversation.to_json(), ensure_ascii=False) + "\n")
             else:
                 kind = _kind(item.reason)

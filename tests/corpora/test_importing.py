@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxchat.__main__ import main
+from jaxchat.chat.conversation import read_conversations
 from jaxchat.corpora import Reader, named
 from jaxchat.corpora.importing import import_corpus
 from jaxchat.corpora.ledger import Found, Ledger, Rejected
@@ -34,6 +36,18 @@ def test_every_row_is_used_rejected_or_dropped(rows: list[str], tmp_path_factory
     assert stats["rows_used"] == stats["conversations"] == written["conversations"] == 1 + rows.count(GOOD)
     assert stats["rows_rejected"] == written["rejected"] == stats["rows_in"] - stats["rows_used"]
     assert json.loads((folder / "out" / "stats.json").read_text()) == stats
+
+
+def test_the_command_says_what_became_of_the_rows_and_notes_the_licence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    own = json.dumps({**json.loads(GOOD), "license": "MIT"})
+    (tmp_path / "in.jsonl").write_text(f"{GOOD}\n{own}\n{{\n")
+    arguments = ["data", "import", "messages", str(tmp_path / "in.jsonl"), "--licence", "CC0", "--out"]
+    assert main([*arguments, str(tmp_path / "out")]) == 0
+    assert "3 rows in = 2 used + 1 rejected + 0 dropped\n2 conversations in" in capsys.readouterr().out
+    licences = [conversation.meta["license"] for conversation in read_conversations(tmp_path / "out")]
+    assert licences == ["CC0", "MIT"]
 
 
 def test_a_taken_folder_is_left_as_it_was(tmp_path: Path):
