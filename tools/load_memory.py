@@ -1,6 +1,7 @@
 """Reads a synthetic Hugging Face folder of any size onto several devices and says what memory it took.
 
     python tools/load_memory.py --gigabytes 2 --shards 5
+    python tools/load_memory.py --gigabytes 2 --shards 5 --import     # all that `jaxchat hf import` does, on one device
 
 Exits 1 where the peak lies further above the idle process than the arrays themselves and 1.3 times the largest file.
 Linux alone says a process's peak (/proc/self/status).
@@ -70,11 +71,12 @@ def write_folder(folder: Path, size: int, shards: int, dtype_name: str) -> None:
     HuggingFaceTokenizer(backend).save(folder)
 
 
-def measure(folder: Path, fsdp: int, tensor: int) -> None:
+def measure(folder: Path, fsdp: int, tensor: int, imports: bool) -> None:
     """In a process of its own: prints the bytes of the idle process, of its peak while reading, and of the arrays."""
     import jax
 
-    from jaxchat.hub.open import open_model
+    from jaxchat.hub.export import export
+    from jaxchat.hub.open import open_config, open_model
     from jaxchat.mesh import MeshConfig, make_mesh
 
     mesh = make_mesh(MeshConfig(fsdp=fsdp, tensor=tensor))
@@ -82,12 +84,14 @@ def measure(folder: Path, fsdp: int, tensor: int) -> None:
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
     idle = status("VmRSS")
     start = time.monotonic()
-    params = open_model(str(folder), mesh).params
-    jax.block_until_ready(params)
+    if imports:
+        export(str(folder), folder / "imported")
+    else:
+        jax.block_until_ready(open_model(str(folder), mesh).params)
     seconds = time.monotonic() - start
-    arrays = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
-    spread = {shard.device for leaf in jax.tree.leaves(params) for shard in leaf.addressable_shards}
-    found = {"idle": idle, "peak": status("VmHWM"), "arrays": arrays, "seconds": seconds, "devices": len(spread)}
+    arrays = 4 * open_config(str(folder)).parameters
+    devices = 1 if imports else mesh.size
+    found = {"idle": idle, "peak": status("VmHWM"), "arrays": arrays, "seconds": seconds, "devices": devices}
     print(json.dumps(found))
 
 
@@ -104,11 +108,12 @@ def main() -> int:
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
     parser.add_argument("--fsdp", type=int, default=4)
     parser.add_argument("--tensor", type=int, default=2)
+    parser.add_argument("--import", dest="imports", action="store_true", help="measure the whole of hf import")
     parser.add_argument("--json", metavar="FILE|-", help="also write the figures as JSON")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
-        measure(args.measure, args.fsdp, args.tensor)
+        measure(args.measure, args.fsdp, args.tensor, args.imports)
         return 0
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -117,7 +122,10 @@ def main() -> int:
         devices = args.fsdp * args.tensor
         flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
         done = subprocess.run(
-            [sys.executable, __file__, "--measure", place, "--fsdp", str(args.fsdp), "--tensor", str(args.tensor)],
+            [
+                *(sys.executable, __file__, "--measure", place, "--fsdp", str(args.fsdp), "--tensor", str(args.tensor)),
+                *(["--import"] if args.imports else []),
+            ],
             env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
             stdout=subprocess.PIPE,
             text=True,

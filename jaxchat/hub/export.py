@@ -80,10 +80,12 @@ def export(
         raise InputError(f"weights are exported to {kind.what} as {' or '.join(kind.dtypes)}, not {dtype}")
     kind.check(out)
     opened = open_model(source, model=lambda config: Model(config, dtype="float32"), label="reading weights")
-    params = opened.params
     _check_finite(opened)
-    target = kind(out, by_config(opened.config), opened, dtype or _own_dtype(opened), shard_bytes)
+    params = opened.params
     opened = dataclasses.replace(opened, params=None)  # the copy read back takes this one's place
+    own = _own_dtype(opened)
+    dtype = dtype or own
+    target = kind(out, by_config(opened.config), opened, dtype, shard_bytes, rounds=dtype not in ("float32", own))
     check_room(out, target.bytes + SPARE_BYTES)
     rows = compared_rows(opened, data)
     with jax.set_mesh(opened.mesh):
@@ -107,13 +109,14 @@ def export(
 
 @dataclass(frozen=True)
 class _Folder:
-    """A Hugging Face folder to be written."""
+    """A Hugging Face folder to be written. `rounds`: whether `dtype` holds less than the weights are known to."""
 
     out: Path
     family: Family
     opened: Opened
     dtype: str
     shard_bytes: int
+    rounds: bool
 
     what = "a Hugging Face folder"
     dtypes = tuple(DTYPES)
@@ -134,7 +137,7 @@ class _Folder:
     @property
     def rounding(self) -> weights.Rounding | None:
         dtype = DTYPES[self.dtype]
-        return None if self.dtype == "float32" else lambda name, array: array.astype(dtype).astype(np.float32)
+        return (lambda name, array: array.astype(dtype).astype(np.float32)) if self.rounds else None
 
     def new(self) -> AbstractContextManager[Path]:
         return new_folder(self.out)
@@ -168,13 +171,14 @@ class _Folder:
 
 @dataclass(frozen=True)
 class _GgufFile:
-    """A GGUF file to be written."""
+    """A GGUF file to be written, see `_Folder`."""
 
     out: Path
     family: Family
     opened: Opened
     dtype: str
     shard_bytes: int
+    rounds: bool
 
     what = "GGUF"
     dtypes = tuple(gguf_writing.KINDS)
@@ -196,7 +200,7 @@ class _GgufFile:
 
     @property
     def rounding(self) -> weights.Rounding | None:
-        return None if self.dtype == "float32" else gguf_writing.round_as(self.dtype)
+        return gguf_writing.round_as(self.dtype) if self.rounds else None
 
     def new(self) -> AbstractContextManager[Path]:
         return new_file(self.out)
@@ -232,11 +236,12 @@ class _GgufFile:
 
 
 def _shape_metadata(family: Family, form: Format, config: DecoderConfig) -> dict[str, Any]:
-    """What the file says of the model's shape. Of the two keys that stand for what a GGUF file's tensors say, the
+    """What the file says of the model's shape. Of the keys that stand for what a GGUF file's tensors say, the
     vocabulary's size has a name there as well."""
     name = family.architectures[0]
     keys = form.write(config)
     del keys["tied"]
+    keys.pop("rope_freqs", None)
     keys[f"{name}.vocab_size"] = keys.pop("vocab_size")
     size = keys.get(f"{name}.attention.key_length")
     # Otherwise llama.cpp takes the width over the heads for these.
