@@ -23,6 +23,8 @@ WEIGHTS: dict[str, MeshAxes] = {
     "hidden": "tensor",
 }
 # `keys` are the tokens that queries look at: whole on every device, while the queries' own `sequence` may be split.
+# Gathering them, rather than passing them around a ring, lets every kernel mask as it does on one device, and costs
+# little: shared by a group of heads, they are small beside what is computed with them (Llama 3, 2024, section 3.3.2).
 ACTIVATIONS: dict[str, MeshAxes] = {
     "batch": ("data", "fsdp", "expert"),
     "sequence": "context",
