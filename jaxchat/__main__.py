@@ -544,11 +544,12 @@ class HfImport(Verb):
         proof = made.verification
         before, after = proof["perplexity"], proof["perplexity_after_rounding"]
         rounding = f"perplexity {before:.4f}, rounded to {proof['dtype']} {after:.4f} ({after / before - 1:+.3%}); "
+        gguf = self.out.suffix == ".gguf"
         return Made(
-            f"{made.source} as {'GGUF' if self.out.suffix == '.gguf' else 'a Hugging Face folder'} in {self.out}: "
+            f"{made.source} as {'GGUF' if gguf else 'a Hugging Face folder'} in {self.out}: "
             f"{'' if proof['dtype'] == 'float32' else rounding}largest logit difference "
             f"{proof['max_logit_difference']:.2g} over {proof['tokens_compared']:,} tokens",
-            {"place": str(made.place), **proof},
+            {"file" if gguf else "folder": str(made.place), **proof},
         )
 
 
