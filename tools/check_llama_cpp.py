@@ -27,12 +27,13 @@ PROMPTS = (
     "Der schnellste Weg nach Hause ist",
     "It's raining again, so we'll",
 )
-# Run by the other interpreter: it reads {"model", "prompts", "tokens"}, writes [[prompt ids, ids that follow]].
+# Run by the other interpreter: it reads {"model", "prompts", "tokens"}, writes [[prompt ids, ids that follow]]. Keys
+# and values are kept in float32 (type 0), as ours are: by default llama.cpp rounds them to float16.
 _THEIRS = """
 import json, sys
 from llama_cpp import Llama
 asked = json.load(sys.stdin)
-llama = Llama(asked["model"], n_ctx=512, n_threads=2, verbose=False, seed=0)
+llama = Llama(asked["model"], n_ctx=512, n_threads=2, verbose=False, seed=0, type_k=0, type_v=0)
 found = []
 for prompt in asked["prompts"]:
     ids = llama.tokenize(prompt.encode(), add_bos=True, special=True)
