@@ -99,7 +99,7 @@ def transformers_llama() -> Any:
             num_attention_heads=ours.heads,
             num_key_value_heads=ours.kv_heads,
             tie_word_embeddings=True,
-            rms_norm_eps=ours.norm_eps,
-            rope_parameters={"rope_type": "default", "rope_theta": ours.rope_theta},
+            rms_norm_eps=ours.norm.eps,
+            rope_parameters={"rope_type": "default", "rope_theta": ours.kinds[0].rotary.theta},
         )
     )

@@ -1,14 +1,14 @@
 """What a family of models is to the hub, and which there are: one file a family, added to FAMILIES below.
 
-A family says three things, each once, and each is read in both directions: which keys of a config.json are fields of
-our DecoderConfig, what the other keys must be for our decoder to be that model, and how its tensors lie in ours.
+A family says how its config.json describes our DecoderConfig, what the other keys must be for our decoder to be that
+model, and how its tensors lie in ours; all of it is used in both directions.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -34,21 +34,64 @@ class Field:
 
 
 @dataclass(frozen=True)
+class Keys:
+    """A file's metadata while it is read. shape: the fields of DecoderConfig that are known already."""
+
+    json: Json
+    where: str
+    shape: Mapping[str, Any]
+
+    def number(self, key: str, default: float | None = None) -> float:
+        """What a key says; without a default a missing key is refused."""
+        return self._get(key, default, "float")
+
+    def whole(self, key: str, default: int | None = None) -> int:
+        """The same, of whole numbers."""
+        return self._get(key, default, "int")
+
+    def flag(self, key: str, default: bool = False) -> bool:
+        """The same, of true and false."""
+        return self._get(key, default, "bool")
+
+    def refused(self, key: str, hint: str) -> InputError:
+        """The error to raise for what a key asks for."""
+        value = _short(self.json.get(key))
+        return InputError(f"{self.where}: {key} is {value}, which jaxchat's decoder does not compute; {hint}")
+
+    def of(self, key: str, inner: Json) -> Keys:
+        """The keys of an object that stands under `key`."""
+        return Keys(inner, f"{self.where}: {key}", self.shape)
+
+    def _get(self, key: str, default: Any, kind: str) -> Any:
+        value = self.json.get(key)
+        value = default if value is None else value
+        if value is None:
+            raise InputError(f"{self.where}: {key} is missing; the file is not a whole model's")
+        return _typed(value, kind, f"{self.where}: {key}")
+
+
+@dataclass(frozen=True)
 class Format:
     """How a family is written in one kind of file: the keys of its metadata and the names of its tensors.
 
-    fixed: keys that must have one of these values where they are there, since our decoder computes nothing else.
-    tensors: the file's tensors for a config. before: what other versions wrote, turned into the keys used here.
-    ignored: patterns of names that a file may hold and no model needs. copies: names that a file may hold beside the
-    model's, and the tensor that each must be equal to.
+    family: its name, which the config remembers. fields: the plain ones. parts: the config's other fields, from the
+    keys. keys: the other way, beside `fields`; it raises InputError for what it has no words for. fixed: keys that must
+    have one of these values where they are there, since our decoder computes nothing else. tensors: the file's, for a
+    config. ignored: patterns of names that a file may hold and no model needs. copies: names that a file may hold
+    beside the model's, and the tensor that each must be equal to. implied: tensors that say what the config says; they
+    are written, and not read. optional: what some files leave out at the beginning of every name.
     """
 
+    family: str
     fields: tuple[Field, ...]
+    parts: Callable[[Keys], dict[str, Any]]
+    keys: Callable[[DecoderConfig], dict[str, Any]]
     fixed: Mapping[str, tuple[Any, ...]]
     tensors: Callable[[DecoderConfig], tuple[Tensor, ...]]
-    before: Callable[[Json, str], Json] = lambda metadata, where: metadata
     ignored: tuple[str, ...] = ()
     copies: Mapping[str, str] = field(default_factory=dict)
+    implied: Callable[[DecoderConfig], Mapping[str, np.ndarray]] = lambda config: {}
+    optional: str = ""
 
     def read(self, metadata: Json, where: str) -> DecoderConfig:
         """The config that `metadata` describes.
@@ -56,14 +99,13 @@ class Format:
         Raises:
             InputError: a key is missing or no number, or asks for what our decoder does not compute.
         """
-        metadata = self.before(metadata, where)
         for key, allowed in self.fixed.items():
             if key in metadata and metadata[key] not in allowed:
                 raise InputError(
                     f"{where}: {key} is {_short(metadata[key])}, which jaxchat's decoder does not compute yet; "
                     f"it reads models with {key} {' or '.join(_short(value) for value in allowed)}"
                 )
-        values = {}
+        values: dict[str, Any] = {}
         for entry in self.fields:
             value = metadata.get(entry.theirs)
             if value is None and entry.default is not None:
@@ -71,11 +113,22 @@ class Format:
             if value is None:
                 raise InputError(f"{where}: {entry.theirs} is missing; the file is not a whole model's")
             values[entry.ours] = _typed(value, _TYPES[entry.ours], f"{where}: {entry.theirs}")
-        return DecoderConfig(**values)
+        return DecoderConfig(**values, **self.parts(Keys(metadata, where, values)), family=self.family)
 
     def write(self, config: DecoderConfig) -> dict[str, Any]:
-        """The keys of `fields` that describe `config`: read back, they give it again."""
-        return {entry.theirs: getattr(config, entry.ours) for entry in self.fields}
+        """The keys that describe `config`: read back, they give it again.
+
+        Raises:
+            InputError: the family's models, in this kind of file, are not like that.
+        """
+        keys = self.keys(config) | {entry.theirs: getattr(config, entry.ours) for entry in self.fields}
+        if self.read(keys, self.family) != config:
+            raise InputError(f"the family {self.family} does not describe {config} in this kind of file")
+        return keys
+
+    def named(self, found: Iterable[str]) -> str:
+        """What to put before the names in a file with the tensors `found`, so that they are those of `tensors`."""
+        return "" if any(name.startswith(self.optional) for name in found) else self.optional
 
     def ignores(self, name: str) -> bool:
         """Whether a tensor of this name is none that a model is made of."""
@@ -86,25 +139,33 @@ class Format:
 class Family:
     """A family of models.
 
-    model_types, architectures: what a config.json and a GGUF file call it. constants: the keys beside its fields that
-    a config.json of ours has. fits: whether the family's models include this config.
+    model_types, architectures: what a config.json and a GGUF file call it, the one that we write first. classes: of
+    transformers, that compute it.
     """
 
     name: str
     model_types: tuple[str, ...]
+    classes: tuple[str, ...]
     huggingface: Format
-    constants: Callable[[DecoderConfig], dict[str, Any]]
-    fits: Callable[[DecoderConfig], bool]
     architectures: tuple[str, ...] = ()
     gguf: Format | None = None
 
     def write_config(self, config: DecoderConfig) -> dict[str, Any]:
         """A config.json that transformers and `huggingface.read` read; without the ids of special tokens."""
-        return self.constants(config) | self.huggingface.write(config)
+        named = {"architectures": list(self.classes), "model_type": self.model_types[0]}
+        return named | self.huggingface.write(config)
+
+    def fits(self, config: DecoderConfig) -> bool:
+        """Whether a config.json of the family can describe this config."""
+        try:
+            self.huggingface.write(config)
+        except InputError:
+            return False
+        return True
 
 
 # Looked up in this order; a family's file defines FAMILY.
-FAMILIES = ("llama",)
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "smollm3", "gemma2", "gemma3", "phi3", "gpt2")
 
 
 def families() -> list[Family]:
@@ -134,8 +195,8 @@ def by_architecture(name: Any, where: str) -> Format:
 
 
 def by_config(config: DecoderConfig) -> Family:
-    """The family to write `config` as."""
-    for family in families():
+    """The family to write `config` as: the one that it came from, or else the first whose models include it."""
+    for family in sorted(families(), key=lambda family: family.name != config.family):
         if family.fits(config):
             return family
     raise InputError(f"no family that Hugging Face knows computes {config}; it cannot be exported")
@@ -144,7 +205,8 @@ def by_config(config: DecoderConfig) -> Family:
 def sizes(config: DecoderConfig) -> Sizes:
     """The length of every axis that layouts name.
 
-    L layers, D width, N heads, K key-value heads, H head size = C 2 halves x J, F hidden, V vocabulary.
+    L layers, D width, N heads, K key-value heads, H head size = C 2 halves x J, F hidden, V vocabulary,
+    P positions.
     """
     return {
         "L": config.layers,
@@ -156,6 +218,7 @@ def sizes(config: DecoderConfig) -> Sizes:
         "J": config.head_size // 2,
         "F": config.hidden,
         "V": config.vocab_size,
+        "P": config.context_length,
     }
 
 

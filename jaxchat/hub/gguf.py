@@ -22,7 +22,9 @@ from jaxchat.hub.mapped import MappedFile
 class Gguf:
     """A GGUF file as a source of tensors, with its `metadata`.
 
-    Two keys are added to what the file says: `vocab_size`, and `tied`, true when there is no output matrix of its own.
+    Keys are added to what the file says: `vocab_size`, `tied`, true when there is no output matrix of its own, and
+    `rope_freqs`, the numbers of the tensor that says how rotary positions are scaled, if there is one.
+
     Raises InputError when the file is not GGUF or not whole.
     """
 
@@ -43,6 +45,9 @@ class Gguf:
                 raise InputError(f"{path}: the tensor {name} is in a format, {tensor.kind}, that gguf does not know")
             if tensor.start + _row_bytes(tensor) * math.prod(tensor.shape[:-1]) > self._file.size:
                 raise InputError(f"{path} ends before its tensor {name} does; download it again")
+
+        if "rope_freqs.weight" in self._tensors:
+            self.metadata["rope_freqs"] = self.read("rope_freqs.weight", ()).tolist()
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Every tensor's shape."""

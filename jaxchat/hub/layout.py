@@ -30,11 +30,13 @@ Take = Callable[[str, tuple[slice | int, ...]], np.ndarray]
 
 @dataclass(frozen=True)
 class Part:
-    """One of our parameters, `path` in the tree joined by dots, and how its axes lie in the file's tensor."""
+    """One of our parameters, `path` in the tree joined by dots, and how its axes lie in the file's tensor. plus: what
+    the file's numbers have above ours."""
 
     path: str
     ours: str
     theirs: str
+    plus: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,8 @@ class Tensor:
                 at[group[0]] - bound[0] if group[0] in at else slice(None) for group, bound in zip(ours, bounds)
             )
             out[place] = block[tuple(c for group, c in zip(ours, cut) if group[0] not in at)]
+        if part.plus:
+            out -= np.float32(part.plus)
         return out
 
     def _block(self, part: Part, sizes: Sizes, wanted: Mapping[str, tuple[int, int]], name: str, read: Read):
@@ -124,7 +128,8 @@ class Tensor:
             array = array.reshape([sizes[letter] for letter in order])
             theirs = [letter for group in _groups(part.theirs) for letter in group]
             array = array.transpose([order.index(letter) for letter in theirs])
-            arrays.append(array.reshape(_shape(part.theirs, sizes)))
+            array = array.reshape(_shape(part.theirs, sizes))
+            arrays.append(array + np.asarray(part.plus, array.dtype) if part.plus else array)
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=self.axis)
 
 

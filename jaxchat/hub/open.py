@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from jaxchat.hub.gguf import Gguf
 from jaxchat.hub.safetensors import INDEX, Safetensors
 from jaxchat.mesh import make_mesh
 from jaxchat.models.config import DecoderConfig
+from jaxchat.models.config_json import from_json
 from jaxchat.models.decoder import Model
 from jaxchat.progress import Bar
 
@@ -241,15 +242,7 @@ def _from(source: weights.Source, form: Format, config: DecoderConfig) -> Load:
 
 def _run_config(run: Path) -> DecoderConfig:
     path = run / "model.json"
-    values = read_json(path)
-    known = {field.name for field in fields(DecoderConfig)}
-    for name in values:
-        if name not in known:
-            raise InputError(f"{path}: there is no {name} in a model's config; it was written by another version")
-    try:
-        return DecoderConfig(**values)
-    except TypeError as error:
-        raise InputError(f"{path} is not a whole model's config ({error})") from None
+    return from_json(read_json(path), str(path))
 
 
 def _huggingface_config(folder: Path) -> tuple[DecoderConfig, Format]:

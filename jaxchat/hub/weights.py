@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -27,7 +28,8 @@ ROWS = 4096
 class Source(Protocol):
     """A file, or a folder of files, of named tensors. `where` names it in errors."""
 
-    where: str
+    @property
+    def where(self) -> str: ...
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Every tensor's shape."""
@@ -36,6 +38,30 @@ class Source(Protocol):
     def read(self, name: str, index: Index) -> np.ndarray:
         """A rectangle of one tensor: one slice an axis, step 1; any float dtype."""
         ...
+
+
+@dataclass(frozen=True)
+class _Prefixed:
+    """A source under longer names than its own."""
+
+    source: Source
+    prefix: str
+
+    @property
+    def where(self) -> str:
+        return self.source.where
+
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        return {self.prefix + name: shape for name, shape in self.source.shapes().items()}
+
+    def read(self, name: str, index: Index) -> np.ndarray:
+        return self.source.read(name.removeprefix(self.prefix), index)
+
+
+def _named(source: Source, form: Format) -> Source:
+    """The source under the names that `form` knows, where the file leaves out how they begin."""
+    prefix = form.named(source.shapes())
+    return _Prefixed(source, prefix) if prefix else source
 
 
 def load(
@@ -53,6 +79,7 @@ def load(
     Raises:
         InputError: a tensor of the file is missing, extra or has another shape than `config` asks for.
     """
+    source = _named(source, form)
     check(source, form, config)
     wanted = _parts(form, config)
 
@@ -110,6 +137,7 @@ def _change(before: jax.Array, after: jax.Array) -> jax.Array:
 
 def check(source: Source, form: Format, config: DecoderConfig) -> None:
     """Raises InputError unless the file holds exactly the tensors of `config`, in their shapes."""
+    source = _named(source, form)
     length, found = sizes(config), source.shapes()
     wanted = {name: tensor.shape(length) for tensor in form.tensors(config) for name, _ in tensor.instances(length)}
     missing = [name for name in wanted if name not in found]
@@ -120,7 +148,8 @@ def check(source: Source, form: Format, config: DecoderConfig) -> None:
             raise InputError(
                 f"{source.where}: the tensor {name} has the shape {found[name]}; the model's config asks for {shape}"
             )
-    extra = [name for name in found if name not in wanted and not form.ignores(name)]
+    implied = form.implied(config)
+    extra = [name for name in found if name not in wanted and name not in implied and not form.ignores(name)]
     for name in list(extra):
         if form.copies.get(name) in wanted:
             _check_copy(source, name, form.copies[name])
@@ -151,6 +180,8 @@ def whole(
     for tensor in form.tensors(config):
         for name, at in tensor.instances(length):
             yield name, tensor.shape(length), partial(tensor.write, length, at, partial(_take, params))
+    for name, array in form.implied(config).items():
+        yield name, array.shape, array.copy
 
 
 def _as(dtype: np.dtype, make: Callable[[], np.ndarray]) -> np.ndarray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import PartitionSpec
 
+from jaxchat.models import config
 from jaxchat.models.streaming import streamed
 from jaxchat.sharding import Rules
 
@@ -106,17 +107,25 @@ class Linear:
             weight = outputs_first(weight, self.inputs)
         return nnx.Param(weight, inputs=self.inputs)
 
-    def __call__(self, x: jax.Array, weight: nnx.Param[jax.Array]) -> jax.Array:
+    def init_bias(self, shape: tuple[int, ...]) -> nnx.Param[jax.Array]:
+        """Zeros to add to the product, whose axes after the tokens' have this shape."""
+        return nnx.Param(_place(jnp.zeros(shape, jnp.float32), self.rules.weight(*self.axes[self.inputs :])), inputs=0)
+
+    def __call__(
+        self, x: jax.Array, weight: nnx.Param[jax.Array], bias: nnx.Param[jax.Array] | None = None
+    ) -> jax.Array:
         if self.layout == "decoding":
-            return streamed(x, weight[...].astype(x.dtype), self.inputs)
+            product = streamed(x, weight[...].astype(x.dtype), self.inputs)
+            return product if bias is None else product + bias[...].astype(x.dtype)
         rules = self.rules
-        return linear(
+        product = linear(
             x,
             Fetch(rules, self.axes)(weight, x.dtype),
             rules.activation("batch", "sequence", *self.axes[: self.inputs]),
             rules.gathered(*self.axes),
             rules.activation("batch", "sequence", *self.axes[self.inputs :]),
         )
+        return product if bias is None else product + Fetch(rules, self.axes[self.inputs :])(bias, x.dtype)
 
 
 def joined(**parts: nnx.Param[jax.Array]) -> nnx.Param[jax.Array]:
@@ -131,40 +140,39 @@ def outputs_first(weight: A, inputs: int) -> A:
 
 
 class RMSNorm(nnx.Module):
-    """Root-mean-square normalisation over the last axis (Zhang & Sennrich 2019), computed in float32."""
+    """Root-mean-square normalisation over the last axis, computed in float32."""
 
-    def __init__(self, width: int, eps: float, rules: Rules) -> None:
-        self.scale = nnx.Param(_place(jnp.ones((width,), jnp.float32), rules.weight("embed")))
-        self.eps = eps
-        self.fetch = Fetch(rules, ("embed",))
+    def __init__(self, size: int, kind: config.RMSNorm, rules: Rules, axis: str) -> None:
+        self.scale = nnx.Param(_place(jnp.full((size,), 1.0 - kind.offset, jnp.float32), rules.weight(axis)))
+        self.kind, self.fetch = kind, Fetch(rules, (axis,))
 
-    def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        x32_BTD = x_BTD.astype(jnp.float32)
-        inverse_BT1 = jax.lax.rsqrt(jnp.mean(jnp.square(x32_BTD), axis=-1, keepdims=True) + self.eps)
-        return (x32_BTD * inverse_BT1 * self.fetch(self.scale, jnp.float32)).astype(x_BTD.dtype)
-
-
-class Rotation(NamedTuple):
-    """Cosines and sines of every token's position, (B, T, H), float32: the same for all layers, so made once."""
-
-    cos_BTH: jax.Array
-    sin_BTH: jax.Array
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x32 = x.astype(jnp.float32)
+        inverse = jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + self.kind.eps)
+        scale = self.fetch(self.scale, jnp.float32)
+        if self.kind.offset:
+            scale += self.kind.offset
+        return (x32 * inverse * scale).astype(x.dtype)
 
 
-def rotation(positions_BT: jax.Array, head_size: int, theta: float) -> Rotation:
-    """The angles of rotary position embedding (Su et al. 2021), in the half-split layout of Hugging Face."""
-    frequencies_h = theta ** (-jnp.arange(0, head_size, 2, dtype=jnp.float32) / head_size)
-    angles_BTh = positions_BT[:, :, None].astype(jnp.float32) * frequencies_h
-    angles_BTH = jnp.concatenate([angles_BTh, angles_BTh], axis=-1)
-    # The first half subtracts: the sign lies in the sines, so that rotating is two products and a swap of halves.
-    signs_H = jnp.where(jnp.arange(head_size) < head_size // 2, -1.0, 1.0)
-    return Rotation(jnp.cos(angles_BTH), jnp.sin(angles_BTH) * signs_H)
+class LayerNorm(nnx.Module):
+    """Layer normalisation over the last axis, computed in float32."""
+
+    def __init__(self, size: int, kind: config.LayerNorm, rules: Rules, axis: str) -> None:
+        self.scale = nnx.Param(_place(jnp.ones((size,), jnp.float32), rules.weight(axis)))
+        self.bias = nnx.Param(_place(jnp.zeros((size,), jnp.float32), rules.weight(axis)))
+        self.kind, self.fetch = kind, Fetch(rules, (axis,))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x32 = x.astype(jnp.float32)
+        x32 -= jnp.mean(x32, axis=-1, keepdims=True)
+        inverse = jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + self.kind.eps)
+        scale, bias = (self.fetch(weight, jnp.float32) for weight in (self.scale, self.bias))
+        return (x32 * inverse * scale + bias).astype(x.dtype)
 
 
-def rotate(x_BTNH: jax.Array, by: Rotation) -> jax.Array:
-    """Turns every head's vector by its token's angles; any number of head axes between T and H."""
-    between = tuple(range(2, x_BTNH.ndim - 1))
-    cos, sin = (jnp.expand_dims(table, between) for table in by)
-    half = x_BTNH.shape[-1] // 2
-    swapped = jnp.concatenate([x_BTNH[..., half:], x_BTNH[..., :half]], axis=-1)
-    return (x_BTNH * cos + swapped * sin).astype(x_BTNH.dtype)
+def norm(size: int, kind: config.RMSNorm | config.LayerNorm, rules: Rules, axis: str = "embed") -> RMSNorm | LayerNorm:
+    """The normalisation of this kind for vectors of `size`; `axis` is the logical one that it normalises."""
+    if isinstance(kind, config.LayerNorm):
+        return LayerNorm(size, kind, rules, axis)
+    return RMSNorm(size, kind, rules, axis)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxchat.models.config import DecoderConfig
+from jaxchat.models.config import DecoderConfig, Kind, Rotary
 
 
 def tiny() -> DecoderConfig:
@@ -29,7 +29,7 @@ def smollm2_135m() -> DecoderConfig:
         kv_heads=3,
         head_size=64,
         hidden=1536,
-        rope_theta=100_000.0,
+        kinds=(Kind(rotary=Rotary(100_000.0)),),
         context_length=8192,
     )
 
@@ -44,7 +44,7 @@ def llama3_8b() -> DecoderConfig:
         kv_heads=8,
         head_size=128,
         hidden=14_336,
-        rope_theta=500_000.0,
+        kinds=(Kind(rotary=Rotary(500_000.0)),),
         tied=False,
         context_length=8192,
     )

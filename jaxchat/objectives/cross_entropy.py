@@ -20,11 +20,13 @@ from jaxchat.sharding import Rules
 
 
 class Layout(NamedTuple):
-    """Static facts of one call: the axis order of the weight ("VD" tied, "DV" untied), the rules, tokens a chunk."""
+    """Static facts of one call: the axis order of the weight ("VD" tied, "DV" untied), the rules, tokens a chunk, and
+    c where logits x become c tanh(x / c)."""
 
     weight: str
     rules: Rules
     chunk: int
+    cap: float | None = None
 
     @property
     def weight_spec(self) -> PartitionSpec:
@@ -110,9 +112,10 @@ def _forward(
         ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
             total, grad = carry
             x_CD, targets_C, weights_C = chunk
-            nll_C, exp_Cv, norm_C, hit_Cv = _chunk_nll(x_CD, targets_C, weight, layout)
+            nll_C, exp_Cv, norm_C, hit_Cv, slope_Cv = _chunk_nll(x_CD, targets_C, weight, layout)
             wanted_Cv = jnp.where(hit_Cv, weights_C[:, None], 0.0)
-            grad_Cv = (exp_Cv * (weights_C / norm_C)[:, None] - wanted_Cv).astype(dtype)
+            grad_Cv = exp_Cv * (weights_C / norm_C)[:, None] - wanted_Cv
+            grad_Cv = (grad_Cv if slope_Cv is None else grad_Cv * slope_Cv).astype(dtype)
             grad_CD = _sum(jnp.einsum(f"CV,{layout.weight}->CD", grad_Cv, weight), vocab_axes)
             grad += jnp.einsum(f"CV,CD->{layout.weight}", grad_Cv, x_CD, preferred_element_type=jnp.float32)
             return (total + jnp.sum(nll_C * weights_C), grad), grad_CD
@@ -136,17 +139,22 @@ weighted_nll.defvjp(_forward, _backward)
 
 def _chunk_nll(
     x_CD: jax.Array, targets_C: jax.Array, weight: jax.Array, layout: Layout
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Negative log-likelihoods of one chunk, and what their gradient is made of: exponentials, their sums, the hits."""
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array | None]:
+    """Negative log-likelihoods of one chunk, and what their gradient is made of: exponentials, their sums, the hits,
+    and the slope of the cap, if there is one."""
     axes = layout.weight_axes("V")
     logits_Cv = jnp.einsum(f"CD,{layout.weight}->CV", x_CD, weight, preferred_element_type=jnp.float32)
+    slope_Cv = None
+    if layout.cap is not None:
+        bent_Cv = jnp.tanh(logits_Cv / layout.cap)
+        logits_Cv, slope_Cv = layout.cap * bent_Cv, 1 - jnp.square(bent_Cv)
     first = _index(axes) * logits_Cv.shape[1]
     hit_Cv = jnp.arange(logits_Cv.shape[1])[None, :] == (targets_C - first)[:, None]
     top_C = _largest(jnp.max(logits_Cv, axis=1), axes)
     exp_Cv = jnp.exp(logits_Cv - top_C[:, None])
     norm_C = _sum(jnp.sum(exp_Cv, axis=1), axes)
     at_target_C = _sum(jnp.sum(jnp.where(hit_Cv, logits_Cv, 0.0), axis=1), axes)
-    return jnp.log(norm_C) + top_C - at_target_C, exp_Cv, norm_C, hit_Cv
+    return jnp.log(norm_C) + top_C - at_target_C, exp_Cv, norm_C, hit_Cv, slope_Cv
 
 
 def _chunks(chunk: int, x_BTD: jax.Array, *rows: jax.Array) -> Any:

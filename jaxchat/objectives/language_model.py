@@ -41,5 +41,5 @@ def nll(model: Model, params: Params, batch: Batch, chunk: int = CHUNK) -> jax.A
 
 def _unembedding(model: Model, params: Params, chunk: int) -> tuple[jax.Array, Layout]:
     if model.config.tied:
-        return params["embed"]["table"], Layout("VD", model.rules, chunk)
-    return params["unembed"]["kernel"], Layout("DV", model.rules, chunk)
+        return params["embed"]["table"], Layout("VD", model.rules, chunk, model.config.logit_cap)
+    return params["unembed"]["kernel"], Layout("DV", model.rules, chunk, model.config.logit_cap)

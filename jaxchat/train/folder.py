@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import jax
 from jaxchat.errors import InputError
 from jaxchat.files import replacing
 from jaxchat.models.config import DecoderConfig
+from jaxchat.models.config_json import to_json as model_json
 from jaxchat.train.record import Json, differences
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class RunFolder:
         if saved is None:
             tokenizer.save(self.tokenizer)
             with replacing(self.path / "model.json") as file:
-                json.dump(asdict(model), file, indent=2)
+                json.dump(model_json(model), file, indent=2)
         with replacing(self._config) as file:
             json.dump({**config, RESOLVED: resolved}, file, indent=2)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from jaxchat.hub.families import by_config
 from jaxchat.mesh import MeshConfig, make_mesh
 from jaxchat.models import presets
 from jaxchat.models.config import DecoderConfig
+from jaxchat.models.config_json import to_json
 from jaxchat.models.decoder import Model
 from jaxchat.testing import CHATML
 
@@ -86,7 +87,7 @@ def write_run(tokenizer: HuggingFaceTokenizer) -> Callable[..., Path]:
 
     def write(folder: Path, config: DecoderConfig, losses: dict[int, float]) -> Path:
         folder.mkdir(parents=True)
-        (folder / "model.json").write_text(json.dumps(asdict(config)))
+        (folder / "model.json").write_text(json.dumps(to_json(config)))
         tokenizer.save(folder / "tokenizer")
         checkpoints = Checkpoints(folder / "checkpoints", keep=len(losses))
         for step, loss in losses.items():

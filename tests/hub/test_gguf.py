@@ -18,11 +18,20 @@ from jaxchat.hub import weights
 from jaxchat.hub.families import by_architecture
 from jaxchat.hub.gguf import Gguf
 from jaxchat.hub.open import open_config
+from jaxchat.models import config as parts
 from jaxchat.models.config import DecoderConfig
 from jaxchat.models.decoder import Model
 
 CONFIG = DecoderConfig(
-    vocab_size=96, layers=2, width=64, heads=4, kv_heads=2, head_size=16, hidden=96, rope_theta=1e5, context_length=128
+    vocab_size=96,
+    layers=2,
+    width=64,
+    heads=4,
+    kv_heads=2,
+    head_size=16,
+    hidden=96,
+    kinds=(parts.Kind(rotary=parts.Rotary(1e5)),),
+    context_length=128,
 )
 
 
@@ -45,9 +54,9 @@ def write(path: Path, config: DecoderConfig, params: Any, kind: Kind = Kind.F32,
     writer.add_feed_forward_length(config.hidden)
     writer.add_head_count(config.heads)
     writer.add_head_count_kv(config.kv_heads)
-    writer.add_rope_freq_base(config.rope_theta)
+    writer.add_rope_freq_base(config.kinds[0].rotary.theta)
     writer.add_rope_dimension_count(config.head_size)
-    writer.add_layer_norm_rms_eps(config.norm_eps)
+    writer.add_layer_norm_rms_eps(config.norm.eps)
     for key, value in metadata.items():
         writer.add_string(f"llama.{key}", value)
 
@@ -142,8 +151,8 @@ def test_what_is_not_gguf_is_refused(tmp_path: Path) -> None:
 
 
 def test_rotary_scaling_is_refused(tmp_path: Path, params_of: Callable[..., Any], one_device: Any) -> None:
-    path = write(tmp_path / "model.gguf", CONFIG, params_of(CONFIG), **{"rope.scaling.type": "linear"})
-    with pytest.raises(InputError, match=r"llama\.rope\.scaling\.type is 'linear'"):
+    path = write(tmp_path / "model.gguf", CONFIG, params_of(CONFIG), **{"rope.scaling.type": "yarn"})
+    with pytest.raises(InputError, match=r"llama\.rope\.scaling\.type is 'yarn'"):
         load(path, one_device)
 
 
@@ -154,5 +163,5 @@ def test_another_architecture_is_refused(tmp_path: Path) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    with pytest.raises(InputError, match=r"general\.architecture is 'mamba'; jaxchat reads llama from GGUF"):
+    with pytest.raises(InputError, match=r"general\.architecture is 'mamba'; jaxchat reads gemma2, gemma3, gpt2"):
         open_config(str(tmp_path / "x.gguf"))

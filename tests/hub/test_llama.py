@@ -17,7 +17,7 @@ from jaxchat.hub import proof, weights
 from jaxchat.hub.families import by_architecture, by_config, by_model_type
 from jaxchat.hub.open import open_model
 from jaxchat.models import presets
-from jaxchat.models.config import DecoderConfig
+from jaxchat.models.config import DecoderConfig, Kind, RMSNorm, Rotary
 from jaxchat.models.decoder import Model
 
 # As their authors published them.
@@ -56,9 +56,17 @@ def read(config_json: dict[str, Any]) -> DecoderConfig:
 def test_published_configs() -> None:
     assert read(SMOLLM2) == presets.smollm2_135m()
     assert read(LLAMA3) == presets.llama3_8b()
-    assert read(LLAMA2).kv_heads == 32 and read(LLAMA2).rope_theta == 10_000 and read(LLAMA2).head_size == 128
+    assert (
+        read(LLAMA2).kv_heads == 32 and read(LLAMA2).kinds[0].rotary == Rotary(10_000) and read(LLAMA2).head_size == 128
+    )
     assert read(MISTRAL).parameters == 7_248_023_552
-    assert read({**LLAMA3, "rope_parameters": {"rope_theta": 2e5, "rope_type": "default"}}).rope_theta == 2e5
+    assert read({**LLAMA3, "rope_parameters": {"rope_theta": 2e5, "rope_type": "default"}}).kinds[0].rotary == Rotary(
+        2e5
+    )
+
+
+def turned(theta: float) -> tuple[Kind, ...]:
+    return (Kind(rotary=Rotary(theta)),)
 
 
 CONFIGS = [
@@ -66,7 +74,7 @@ CONFIGS = [
     presets.nano(),
     presets.smollm2_135m(),
     presets.llama3_8b(),
-    replace(presets.tiny(), tied=False, head_size=16, norm_eps=1e-6, rope_theta=12345.5),
+    replace(presets.tiny(), tied=False, head_size=16, norm=RMSNorm(1e-6), kinds=turned(12345.5)),
     replace(presets.tiny(), width=40, heads=6, kv_heads=3),
 ]
 
@@ -86,22 +94,18 @@ def test_transformers_reads_our_config_the_same(config: DecoderConfig) -> None:
     # And nothing that we wrote is turned into something else.
     assert {key: theirs.to_dict().get(key) for key in written if key in theirs.to_dict()}.items() <= {
         **written,
-        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+        "rope_parameters": {"rope_type": "default", "rope_theta": config.kinds[0].rotary.theta},
     }.items()
 
 
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
-        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "rope_scaling"),
-        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0}}, "rope_parameters.rope_type"),
-        ({"rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.5}}, "partial_rotary_factor"),
-        ({"attention_bias": True}, "attention_bias"),
-        ({"mlp_bias": True}, "mlp_bias"),
+        ({"rope_scaling": {"rope_type": "dynamic", "factor": 8.0}}, "rope_scaling.rope_type"),
+        ({"rope_parameters": {"rope_type": "ntk", "rope_theta": 1e4}}, "rope_parameters.rope_type"),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "rope_scaling: low_freq_factor"),
         ({"hidden_act": "gelu"}, "hidden_act"),
         ({"quantization_config": {"quant_method": "awq"}}, "quantization_config"),
-        ({"model_type": "mistral", "sliding_window": 4096}, "sliding_window"),
-        ({"model_type": "mistral", "max_position_embeddings": 32768}, "sliding_window"),
         ({"model_type": "bert"}, "model_type"),
         ({"hidden_size": None}, "hidden_size"),
         ({"num_hidden_layers": "30"}, "num_hidden_layers"),
@@ -177,8 +181,8 @@ def transformers_logits(config: DecoderConfig, params: Any, ids_BT: np.ndarray) 
     [
         presets.tiny(),
         replace(presets.tiny(), tied=False),
-        replace(presets.tiny(), tied=False, head_size=16, kv_heads=4, rope_theta=1e5),
-        replace(presets.tiny(), width=40, heads=6, kv_heads=3, norm_eps=1e-3),
+        replace(presets.tiny(), tied=False, head_size=16, kv_heads=4, kinds=turned(1e5)),
+        replace(presets.tiny(), width=40, heads=6, kv_heads=3, norm=RMSNorm(1e-3)),
     ],
     ids=["tied", "untied", "wide heads", "heads that do not divide the width"],
 )

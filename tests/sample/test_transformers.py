@@ -35,8 +35,8 @@ def llama():
         num_key_value_heads=CONFIG.kv_heads,
         head_dim=CONFIG.head_size,
         tie_word_embeddings=True,
-        rms_norm_eps=CONFIG.norm_eps,
-        rope_parameters={"rope_type": "default", "rope_theta": CONFIG.rope_theta},
+        rms_norm_eps=CONFIG.norm.eps,
+        rope_parameters={"rope_type": "default", "rope_theta": CONFIG.kinds[0].rotary.theta},
         initializer_range=0.3,
     )
     return LlamaForCausalLM(config).eval()
