@@ -231,7 +231,7 @@ def test_a_longer_run_on_another_mesh_goes_on(whole: Path, config: Train, tmp_pa
 
     run = tmp_path / "run"
     shutil.copytree(whole, run)
-    longer = replace(config, steps=20, mesh=MeshConfig(data=2, fsdp=2), accumulate=2)
+    longer = replace(config, steps=20, mesh=MeshConfig(fsdp=2, context=2), accumulate=2)
     assert train(longer, run).step == 20
     assert _lines(run)[: len(_lines(whole))] == _lines(whole)
     assert [line["step"] for line in _lines(run) if "loss" in line] == list(range(1, 21))
