@@ -165,7 +165,7 @@ def batch() -> Batch:
     segments = np.stack([np.repeat([1, 2, 0], [*LENGTHS, pad]), np.ones(300)]).astype(np.int32)
     positions = np.stack([np.concatenate([np.arange(n) for n in (*LENGTHS, pad)]), np.arange(300)]).astype(np.int32)
     weighted = (segments > 0) & (positions > 0)
-    tokens = rng.integers(0, 256, (2, 300)).astype(np.int32)
+    tokens = rng.integers(1, 256, (2, 300)).astype(np.int32)  # 0 is Gemma's padding, whose embedding torch never trains
     return Batch.of_rows(
         {"tokens": tokens, "weights": weighted.astype(np.float32), "segments": segments, "positions": positions}
     )

@@ -20,6 +20,19 @@ from jaxchat.models.decoder import Model, Params
 MODEL = Model(presets.tiny())
 PRESETS = [presets.tiny, presets.nano, presets.smollm2_135m, presets.llama3_8b]
 
+PUBLISHED = [
+    presets.llama3_2_1b,
+    presets.tinyllama_1_1b,
+    presets.smollm3_3b,
+    presets.mistral_7b,
+    presets.qwen2_5_0_5b,
+    presets.qwen3_0_6b,
+    presets.gemma2_2b,
+    presets.gemma3_1b,
+    presets.phi3_mini,
+    presets.gpt2,
+]
+
 
 @pytest.fixture(autouse=True)
 def mesh() -> Iterator[None]:
@@ -58,6 +71,21 @@ def test_presets_have_the_size_in_their_name():
     assert presets.smollm2_135m().parameters == 134_515_008
     assert presets.llama3_8b().parameters == 8_030_261_248
     assert 9e6 < presets.nano().parameters < 11e6
+
+
+def test_presets_have_as_many_parameters_as_the_published_models():
+    assert {preset.__name__: preset().parameters for preset in PUBLISHED} == {
+        "llama3_2_1b": 1_235_814_400,
+        "tinyllama_1_1b": 1_100_048_384,
+        "smollm3_3b": 3_075_098_624,
+        "mistral_7b": 7_241_732_096,
+        "qwen2_5_0_5b": 494_032_768,
+        "qwen3_0_6b": 596_049_920,
+        "gemma2_2b": 2_614_341_888,
+        "gemma3_1b": 999_885_952,
+        "phi3_mini": 3_821_079_552,
+        "gpt2": 124_439_808,
+    }
 
 
 def test_no_token_depends_on_a_later_one(params):
