@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from jaxchat.errors import InputError
 from jaxchat.hub.open import is_hub_name, locate, open_config, open_model
 from jaxchat.mesh import MeshConfig, make_mesh
 from jaxchat.models.config import DecoderConfig
+from jaxchat.models.config_json import to_json
+from jaxchat.models.config_json import to_json
 
 
 def same(a: Any, b: Any) -> bool:
@@ -117,13 +119,13 @@ def _never_begun(folder: Path) -> str:
 
 def _never_saved(folder: Path) -> str:
     config = DecoderConfig(vocab_size=260, layers=1, width=8, heads=1, kv_heads=1, head_size=8, hidden=8)
-    (folder / "model.json").write_text(json.dumps(asdict(config)))
+    (folder / "model.json").write_text(json.dumps(to_json(config)))
     return "has no checkpoint yet"
 
 
 def _newer(folder: Path) -> str:
     (folder / "model.json").write_text('{"experts": 8}')
-    return "there is no experts in a model's config"
+    return "there is no experts in DecoderConfig"
 
 
 def _torn(folder: Path) -> str:
@@ -133,7 +135,7 @@ def _torn(folder: Path) -> str:
 
 def _partly(folder: Path) -> str:
     (folder / "model.json").write_text('{"vocab_size": 3}')
-    return "is not a whole model's config"
+    return "is not a whole DecoderConfig"
 
 
 @pytest.mark.parametrize("make", [_empty, _weightless, _never_begun, _never_saved, _newer, _torn, _partly])

@@ -26,25 +26,32 @@ def problem() -> tuple[np.ndarray, ...]:
     return x_BTD, table_VD, targets_BT, weights_BT
 
 
-def by_the_book(x_BTD, table_VD, targets_BT, weights_BT):
-    logprobs_BTV = jax.nn.log_softmax(jnp.einsum("BTD,VD->BTV", x_BTD, table_VD))
+def by_the_book(x_BTD, table_VD, targets_BT, weights_BT, cap=None):
+    logits_BTV = jnp.einsum("BTD,VD->BTV", x_BTD, table_VD)
+    logprobs_BTV = jax.nn.log_softmax(logits_BTV if cap is None else cap * jnp.tanh(logits_BTV / cap))
     return -jnp.sum(jnp.take_along_axis(logprobs_BTV, targets_BT[..., None], -1)[..., 0] * weights_BT)
 
 
 @pytest.mark.parametrize("order", ["VD", "DV"])
 @pytest.mark.parametrize(
-    ("mesh", "chunk"),
-    [({}, 1000), ({}, 7), ({"fsdp": 2, "tensor": 2, "context": 2}, 5), ({"data": 4, "tensor": 2}, 1000)],
+    ("mesh", "chunk", "cap"),
+    [
+        ({}, 1000, None),
+        ({}, 7, None),
+        ({}, 7, 3.0),
+        ({"fsdp": 2, "tensor": 2, "context": 2}, 5, None),
+        ({"data": 4, "tensor": 2}, 1000, 3.0),
+    ],
     ids=str,
 )
-def test_value_and_gradients(mesh, chunk, order):
+def test_value_and_gradients(mesh, chunk, cap, order):
     x, table, targets, weights = problem()
-    value, (of_x, of_table) = jax.value_and_grad(by_the_book, argnums=(0, 1))(x, table, targets, weights)
+    value, (of_x, of_table) = jax.value_and_grad(by_the_book, argnums=(0, 1))(x, table, targets, weights, cap)
     config = MeshConfig(**mesh)
     devices = jax.devices()[: int(np.prod(list(mesh.values()) or [1]))]
     placed = make_mesh(config, devices)
     with jax.set_mesh(placed):
-        layout = Layout(order, Rules(), chunk)
+        layout = Layout(order, Rules(), chunk, cap)
         specs = (layout.hidden_spec, layout.weight_spec, layout.rows_spec, layout.rows_spec)
         arrays = (x, table if order == "VD" else table.T, targets, weights)
         args = [jax.device_put(array, NamedSharding(placed, spec)) for array, spec in zip(arrays, specs)]
