@@ -34,7 +34,10 @@ def outcome(mesh: MeshConfig, backend: Backend, windows: tuple[int | None, ...])
     toward_BTV = rng.normal(size=(1, T, model.config.vocab_size)).astype(np.float32)
     with jax.set_mesh(make_mesh(mesh, jax.devices()[: 1 if mesh == ONE else 8])):
         spec = model.rules.activation
-        params = jax.jit(model.init)(jax.random.key(0))
+        params = jax.tree.map(
+            lambda x: jax.device_put(0.3 * rng.normal(size=x.shape).astype(np.float32), x.sharding.spec),
+            model.abstract(),
+        )
         rows = (
             jax.device_put(jnp.asarray(x), spec("batch", "sequence")) for x in (tokens_BT, positions_BT, segments_BT)
         )
