@@ -24,8 +24,6 @@ ENOUGH = 60
 # What says nothing of a language: code, links, addresses, handles, placeholders, figures.
 _NO_LANGUAGE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`|https?://\S+|www\.\S+|\S+@\S+|[@#]\w+|<[A-Z_]+>|\d+", re.DOTALL)
 
-_WIDE = re.compile("[\u1100-\u11ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
-
 
 @dataclass(frozen=True)
 class Language(Step):
@@ -74,7 +72,7 @@ class Language(Step):
     def _of(self, texts: Sequence[str]) -> str:
         text = _sample(texts, self.sample)
         letters = sum(map(str.isalpha, text))
-        wide = sum(character >= "\u1100" for character in text if character.isalpha())
+        wide = 0 if text.isascii() else sum(character >= "\u1100" for character in text if character.isalpha())
         if letters + 2 * wide < self.least:
             return UNKNOWN
         detector = _detector(self.among, self.keep, by_trigrams=letters + 2 * wide >= ENOUGH)

@@ -87,7 +87,7 @@ class Length(Step):
         mean = sum(map(len, spaced)) / len(spaced)
         if not self.word_length[0] <= mean <= self.word_length[1]:
             return Dropped("words too short or too long", f"{mean:.1f} characters a word")
-        alphabetic = sum(any(map(str.isalpha, word)) for word in spaced) / len(spaced)
+        alphabetic = sum(word[0].isalpha() or any(map(str.isalpha, word)) for word in spaced) / len(spaced)
         if alphabetic < self.alphabetic:
             return Dropped("too few words with a letter", f"{alphabetic:.2f}")
         return None
