@@ -19,7 +19,6 @@ from jaxchat.hub.open import is_hub_name, locate, open_config, open_model
 from jaxchat.mesh import MeshConfig, make_mesh
 from jaxchat.models.config import DecoderConfig
 from jaxchat.models.config_json import to_json
-from jaxchat.models.config_json import to_json
 
 
 def same(a: Any, b: Any) -> bool:
