@@ -14,7 +14,7 @@ import pytest
 from jaxchat.errors import InputError
 from jaxchat.mesh import make_mesh
 from jaxchat.models import presets
-from jaxchat.models.config import DecoderConfig
+from jaxchat.models.config import DecoderConfig, Kind, Rotary, shortest
 from jaxchat.models.decoder import Model, Params
 
 MODEL = Model(presets.tiny())
@@ -175,6 +175,22 @@ def test_shapes_that_cannot_be_are_refused():
         replace(base, head_size=7)
     with pytest.raises(InputError, match="layers is 0"):
         replace(base, layers=0)
+    with pytest.raises(InputError, match="3 kinds for 2 layers"):
+        replace(base, kinds=(Kind(), Kind(4), Kind(8)))
+    with pytest.raises(InputError, match=r"window of model\.kinds is 0"):
+        replace(base, kinds=(Kind(0),))
+    with pytest.raises(InputError, match=r"fraction 0\.4 of head_size 8 is odd"):
+        replace(base, kinds=(Kind(rotary=Rotary(fraction=0.4)),))
+
+
+def test_kinds_are_told_by_as_few_as_say_the_same_for_every_layer():
+    near, far = Kind(4), Kind()
+    assert shortest((near, near, near)) == (near,)
+    assert shortest((near, near, far) * 2 + (near, near)) == (near, near, far)
+    assert shortest((far, near, near)) == (far, near, near)
+    config = replace(presets.tiny(), layers=8, kinds=(near, near, far))
+    assert [config.kind(layer) for layer in range(8)] == [*(near, near, far) * 2, near, near]
+    assert config.flops_per_token(100) - config.flops_per_token(0) == 6 * 2 * 32 * (6 * 4 + 2 * 100)
 
 
 def test_flops_are_six_a_parameter_but_for_attention_and_lookups():
