@@ -49,9 +49,9 @@ make() {
 
 mkdir -p "$out"
 make "$out/conversations" "Import the conversations" \
-    jaxchat data import chitchat --out "$out/conversations"
+    jaxchat data import chitchat --min-turns 2 --max-turns 16 --out "$out/conversations"
 make "$out/packed" "Pack them into rows of tokens, some set aside" \
-    jaxchat data pack "$out/conversations" --tokenizer "$model" --seq-len 512 --train-on all --heldout 0.005 --out "$out/packed"
+    jaxchat data pack "$out/conversations" --tokenizer "$model" --seq-len 512 --train-on all --heldout 0.004 --out "$out/packed"
 make "$out/before.json" "Measure SmolLM2 on the conversations set aside" \
     jaxchat eval "$model" --data "$out/packed/heldout" --out "$out/before.json"
 make "$out/answers_before.json" "Let it answer three prompts" \

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -32,6 +32,9 @@ class Chitchat(Reader):
     join: Literal["newline", "space"] = "newline"
     min_turns: int = 1
     """Conversations with fewer turns are dropped. 3,150 of the package's 7,168 have one turn: nobody answered."""
+    max_turns: int = 0
+    """So many turns of a chat begin a new conversation, which a short row can hold whole; 0: none do. Even, since the
+    user speaks first."""
 
     def files(self, paths: Sequence[Path]) -> list[Source]:
         if paths:
@@ -42,9 +45,24 @@ class Chitchat(Reader):
         return [Source(Path(spec.origin).with_name("dataset.json"), "dataset.json")]
 
     def read(self, files: Sequence[Source], ledger: Ledger) -> Iterator[Found | Rejected]:
+        if self.max_turns < 0 or self.max_turns % 2:
+            raise InputError(f"--max-turns {self.max_turns}: take an even number of turns, so that the user begins")
         for source in files:
             for row in json_elements(source, ledger):
-                yield self._conversation(row) if isinstance(row, Row) else row
+                if isinstance(row, Row):
+                    yield from self._conversations(row)
+                else:
+                    yield row
+
+    def _conversations(self, row: Row) -> Iterator[Found | Rejected]:
+        chat = self._conversation(row)
+        if not isinstance(chat, Found) or not 0 < self.max_turns < len(chat.conversation.messages):
+            yield chat
+            return
+        whole = chat.conversation
+        for number, first in enumerate(range(0, len(whole.messages), self.max_turns), 1):
+            turns = whole.messages[first : first + self.max_turns]
+            yield Found(replace(whole, id=f"{whole.id}-{number}", messages=turns), chat.rows)
 
     def _conversation(self, row: Row) -> Found | Rejected:
         value = row.value

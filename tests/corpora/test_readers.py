@@ -68,6 +68,20 @@ def test_chitchat_options_join_and_drop(tmp_path: Path):
     assert dropped["reason"] == "fewer than 2 turns" and dropped["row"] == {"alone": CHITCHAT["alone"]}
 
 
+def test_chitchat_cuts_long_chats_where_the_user_begins(tmp_path: Path):
+    said = [[text("xy"[n % 2], str(n))] for n in range(5)]
+    found, _, stats = imported(tmp_path, "chitchat", {"long": {"messages": said}}, "dataset.json", max_turns="2")
+    assert [conversation.id for conversation in found] == ["long-1", "long-2", "long-3"]
+    assert [turns(one) for one in found] == [
+        [("user", "0"), ("assistant", "1")],
+        [("user", "2"), ("assistant", "3")],
+        [("user", "4")],
+    ]
+    assert (stats["rows_in"], stats["rows_used"]) == (1, 1)
+    with pytest.raises(InputError, match="--max-turns 3: take an even number"):
+        import_corpus("chitchat", [tmp_path / "dataset.json"], tmp_path / "odd", {"max_turns": "3"})
+
+
 def test_the_chitchat_package_is_read_whole_and_never_imported(tmp_path: Path):
     pytest.importorskip("chitchat_dataset")
     sys.modules.pop("chitchat_dataset", None)
