@@ -207,11 +207,14 @@ class _Walk:
     def __init__(self, source: Source, ledger: Ledger, text: _Text, at: tuple[tuple[str, ...], ...]):
         self.source, self.ledger, self.text, self.at = source, ledger, text, at
         self.position, self.broken = 0, False
+        self.bearing: set[Path] = set()  # the objects gone into that have an array of rows
+        self.damaged: set[Path] = set()  # and those whose array has a row that cannot be read
 
     def value(self, path: Path, closing: str) -> Iterator[tuple[Path, Row | Rejected | None]]:
         mark = self.text.peek()
         leads = [wanted for wanted in self.at if _matches(path, wanted[: len(path)]) and len(wanted) >= len(path)]
         if mark == "[" and any(len(wanted) == len(path) for wanted in leads):
+            self.bearing.add(path[:-1])
             yield from self.rows(path)
         elif mark == "[" and any(wanted[len(path)] == "*" for wanted in leads if len(wanted) > len(path)):
             yield path, None
@@ -229,7 +232,13 @@ class _Walk:
                 and isinstance(item.value, list)
                 and any(isinstance(e, dict) for e in item.value)
             ):
+                self.bearing.add(path[:-1])
                 item = self.reject(f"an array of objects under {path[-1]!r}, where none is known", item.value)
+            elif any(wanted[len(path) - 1] == "*" for wanted in leads if len(wanted) > len(path) > 0):
+                item = self.reject(f"no object, where one with {leads[0][-1]!r} is due", item.value)
+            elif path[:-1] in self.damaged:
+                # The array may have ended too early, and this be a field of the row that could not be read.
+                yield path, self.reject("a value behind rows of which one cannot be read", {path[-1]: item.value})
             yield path, item
 
     def _beside_rows(self, path: Path) -> bool:
@@ -252,12 +261,33 @@ class _Walk:
                 self.ledger.read(self.source.name, self.position)
                 item = self.text.element(self.position, keyed=False, closing="]")
                 yield path, item
-                if isinstance(item, Rejected) and self.text.exhausted:
-                    self.broken = True
-                    return
+                if isinstance(item, Rejected):
+                    self.damaged.add(path[:-1])
+                    if self.text.exhausted:
+                        self.broken = True
+                        return
         self.text.at += 1
 
     def inside(self, path: Path, closing: str) -> Iterator[tuple[Path, Row | Rejected | None]]:
+        """The values of an object or array. One of several objects that each should have rows, and has no array of
+        them, is rejected with all that stands in it: it may be a row that a damaged file has in its place."""
+        due = [w for w in self.at if len(w) == len(path) + 1 and w[-2:-1] == ("*",) and _matches(path, w[:-1])]
+        if not due or closing == "]":
+            yield from self.members(path, closing)
+            return
+        aside = {}
+        for inner, item in self.members(path, closing):
+            if isinstance(item, Row) and not item.position and len(inner) == len(path) + 1:
+                aside[str(inner[-1])] = item.value
+            yield inner, item
+        if path not in self.bearing and aside:
+            self.position += 1
+            self.ledger.read(self.source.name, self.position)
+            reason = f"no array under {due[0][-1]!r} in it"
+            yield path, Rejected(self.source.name, self.position, reason, aside)
+        self.bearing.discard(path)
+
+    def members(self, path: Path, closing: str) -> Iterator[tuple[Path, Row | Rejected | None]]:
         self.text.at += 1
         n = -1
         while (mark := self.text.peek()) != closing:

@@ -82,11 +82,19 @@ def test_a_tree_gives_rows_and_what_stands_around_them(tmp_path: Path, indent, c
     assert around == {
         ("name",): "N",
         ("list", 0, "name"): "a",
-        ("list", 2): 7,
         ("rows",): "none",
         ("end",): [1],
     }
     assert [path for path, item in steps if item is None] == [(), ("list",), ("list", 0), ("list", 1)]
+    assert [(path, item.row) for path, item in steps if isinstance(item, Rejected)] == [(("list", 2), 7)]
+
+
+def test_an_object_without_the_rows_that_are_due_is_rejected_whole(tmp_path: Path):
+    tree = {"list": [{"rows": []}, {"id": 1, "text": "a"}, {}, {"name": "b", "rows": [1]}]}
+    steps = list(json_tree(source(tmp_path, json.dumps(tree)), Ledger(), AT))
+    rejected = [(path, item.position, item.reason, item.row) for path, item in steps if isinstance(item, Rejected)]
+    assert rejected == [(("list", 1), 1, "no array under 'rows' in it", {"id": 1, "text": "a"})]
+    assert [item.value for _, item in steps if isinstance(item, Row) and item.position] == [1]
 
 
 @settings(max_examples=150, deadline=None)
