@@ -201,14 +201,17 @@ def lost_marks(folder: Path, out: Path, marks: set[bytes]) -> set[bytes]:
     for row in map(json.loads, (out / "conversations.jsonl").open(encoding="utf-8")):
         for name, positions in row["meta"]["rows"].items():
             used.setdefault(name, set()).update(positions)
-    # A row's position is its line, or that less the lines before the first row (of an XML file, two).
+    # A row's position is its line, or that less the lines before the first row (of an XML file, two) and those that
+    # stand together in a row that was rejected.
+    rejected = list(map(json.loads, (out / "rejected.jsonl").open(encoding="utf-8")))
     for path in sorted(folder.rglob("*")):
         if not path.is_file():
             continue
         positions = used.get(path.name, set()) | used.get(path.relative_to(folder).as_posix(), set())
+        joined = sum(str(row["row"]).count("\n") for row in rejected if row["file"] == path.name)
         for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
             comment = path.suffix == ".yml" and b"#" in line  # what YAML has no row for
-            if comment or positions & {number, number - 1, number - 2}:
+            if comment or not positions.isdisjoint(range(number - 2 - joined, number + 1)):
                 missing -= set(MARK.findall(line))
     return missing
 
