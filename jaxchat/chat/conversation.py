@@ -256,9 +256,20 @@ def _lines(file: Path) -> Iterator[bytes]:
 
 
 def split_hash(conversation: Conversation) -> float:
-    """A number in [0, 1) from roles and contents alone, so that duplicates land on the same side of a split."""
+    """A number in [0, 1) from roles and contents alone, so that duplicates land on the same side of a split.
+
+    Conversations with the same `meta["group"]`, a text, share theirs instead: the talks that one chat was cut into, the
+    paths through one tree of replies, the answers to one question.
+    """
     digest = hashlib.blake2b(digest_size=8)
+    if isinstance(group := conversation.meta.get("group"), str):
+        digest.update(f"group\n{group}".encode())
+        return _share(digest)
     for message in conversation.messages:
         text = (message.content or "").encode()
         digest.update(f"{message.role}\n{len(text)}\n".encode() + text)
+    return _share(digest)
+
+
+def _share(digest: hashlib.blake2b) -> float:
     return (int.from_bytes(digest.digest(), "big") >> 11) / 2**53

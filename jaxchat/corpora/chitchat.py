@@ -62,7 +62,8 @@ class Chitchat(Reader):
         whole = chat.conversation
         for number, first in enumerate(range(0, len(whole.messages), self.max_turns), 1):
             turns = whole.messages[first : first + self.max_turns]
-            yield Found(replace(whole, id=f"{whole.id}-{number}", messages=turns), chat.rows)
+            meta = {**whole.meta, "group": whole.id}
+            yield Found(replace(whole, id=f"{whole.id}-{number}", messages=turns, meta=meta), chat.rows)
 
     def _conversation(self, row: Row) -> Found | Rejected:
         value = row.value

@@ -91,7 +91,9 @@ class Oasst(Reader):
                 name = str(record.get("message_tree_id") or roots[0].id)
                 messages = tuple(Message(_role(node.value), node.value["text"]) for node in path)
                 meta = {key: root[key] for key in _META if root.get(key)}
-                name += f":{path[-1].id}" if len(paths) > 1 else ""
+                if len(paths) > 1:
+                    meta["group"] = name
+                    name += f":{path[-1].id}"
                 made.append(Conversation(name, messages, meta=meta))
         if not made:
             raise LeftOut(f"fewer than {self.min_turns} turns")

@@ -143,7 +143,8 @@ class Stackexchange(Reader):
             used.update(map(id, talk))
             name = f"{number}" if len(chosen) == 1 else f"{number}:{answer.id}"
             messages = messages_of(turns, "merge", "blank-line")
-            yield Found(Conversation(name, messages, source="stackexchange", meta=_meta(question, answer)), rows)
+            meta = _meta(question, answer) | ({"group": f"stackexchange {number}"} if len(chosen) > 1 else {})
+            yield Found(Conversation(name, messages, source="stackexchange", meta=meta), rows)
         taken = {id(answer) for answer, _ in chosen}
         for answer, _ in usable:
             if id(answer) not in taken:

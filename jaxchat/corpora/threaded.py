@@ -67,8 +67,13 @@ class Threaded(Talk):
                     rows.setdefault(node.value.file, []).append(node.value.position)
                     used.add(id(node))
                 name = f"{root.id}" if len(paths) == 1 else f"{root.id}:{path[-1].id}"
-                meta = {key: value for node in with_text[:1] for key, value in node.value.meta.items()}
-                yield Found(Conversation(name, messages, source=source, meta={**root.value.meta, **meta}), rows)
+                meta = {
+                    **root.value.meta,
+                    **{key: value for node in with_text[:1] for key, value in node.value.meta.items()},
+                }
+                if len(paths) > 1:
+                    meta["group"] = f"{source} {root.id}"
+                yield Found(Conversation(name, messages, source=source, meta=meta), rows)
                 left += [(node, "") for node in path if not node.value.text.strip()]
             for node, reason in left:
                 if id(node) not in used:

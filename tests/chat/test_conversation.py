@@ -162,6 +162,12 @@ def test_a_split_depends_on_roles_and_contents_alone() -> None:
     assert len({split_hash(dataclasses.replace(chat, messages=m)) for m in (chat.messages, swapped, moved)}) == 3
 
 
+def test_a_group_stays_on_one_side() -> None:
+    talks = [Conversation(str(i), (Message("user", str(i)),), meta={"group": "one chat"}) for i in range(3)]
+    assert len({split_hash(talk) for talk in talks}) == 1
+    assert split_hash(talks[0]) != split_hash(dataclasses.replace(talks[0], meta={"group": "another"}))
+
+
 def test_splits_are_spread_evenly() -> None:
     hashes = [split_hash(Conversation("", (Message("user", str(i)),))) for i in range(4000)]
     assert all(0 <= value < 1 for value in hashes)

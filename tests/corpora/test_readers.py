@@ -77,6 +77,7 @@ def test_chitchat_cuts_long_chats_where_the_user_begins(tmp_path: Path):
         [("user", "2"), ("assistant", "3")],
         [("user", "4")],
     ]
+    assert {conversation.meta["group"] for conversation in found} == {"long"}
     assert (stats["rows_in"], stats["rows_used"]) == (1, 1)
     with pytest.raises(InputError, match="--max-turns 3: take an even number"):
         import_corpus("chitchat", [tmp_path / "dataset.json"], tmp_path / "odd", {"max_turns": "3"})
