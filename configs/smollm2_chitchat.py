@@ -25,7 +25,7 @@ def config() -> Train:
             train_on="all",
         ),
         optim=OptimConfig(peak_lr=1.2e-4, b2=0.99, schedule=Linear(0.0), warmup=0.08),
-        steps=130,
-        checkpoint=CheckpointConfig(every=65),
-        held_out=HeldOut(every=130, before=False),
+        steps=75,
+        checkpoint=CheckpointConfig(every=25),
+        held_out=HeldOut(every=75, before=False),
     )
