@@ -90,6 +90,8 @@ def transformers_llama() -> Any:
     from jaxchat.models.presets import smollm2_135m
 
     ours = smollm2_135m()
+    rotary = ours.kinds[0].rotary
+    assert rotary
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=ours.vocab_size,
@@ -100,6 +102,6 @@ def transformers_llama() -> Any:
             num_key_value_heads=ours.kv_heads,
             tie_word_embeddings=True,
             rms_norm_eps=ours.norm.eps,
-            rope_parameters={"rope_type": "default", "rope_theta": ours.kinds[0].rotary.theta},
+            rope_parameters={"rope_type": "default", "rope_theta": rotary.theta},
         )
     )
