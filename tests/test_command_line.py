@@ -276,7 +276,14 @@ def test_an_interrupt_is_quiet_and_leaves_nothing(tmp_path: Path):
         "--out",
         str(out),
     ]
-    process = subprocess.Popen(verb, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # Where the tests are a shell's background job, SIGINT is ignored, and what they start inherits that.
+    process = subprocess.Popen(
+        verb,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     with open(tmp_path / "pipe.jsonl", "w") as pipe:  # opens once the verb reads
         pipe.write(json.dumps(MESSAGES[0]) + "\n")
         pipe.flush()

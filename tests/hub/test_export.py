@@ -34,9 +34,10 @@ def run(tmp_path_factory: pytest.TempPathFactory, tiny: DecoderConfig, write_run
         "data": {"type": "DataConfig", "batch": 4, "seq_len": 64, "heldout": 0.05,
                  "sources": [{"type": "Corpus", "format": "chitchat", "paths": [], "options": [], "weight": None}]},
         "optim": {"type": "OptimConfig", "peak_lr": 0.0002, "schedule": {"type": "Cosine"}}, "seed": 7,
-        "resolved": {"packed": [{"train": {"rows": 99, "conversations": 6800, "tokens": 123456, "targets": 4321},
-                                 "heldout": {"rows": 9, "conversations": 368, "tokens": 6543, "targets": 210}}]},
     }  # fmt: skip
+    train = {"rows": 99, "conversations": 6800, "tokens": 123456, "targets": 4321}
+    heldout = {"rows": 9, "conversations": 368, "tokens": 6543, "targets": 210}
+    config["resolved"] = {"packed": [{"train": train, "heldout": heldout}]}
     (run / "config.json").write_text(json.dumps(config))
     records = [
         {"step": 0, "eval": {"loss": 4.0, "perplexity": 54.6}},
