@@ -242,7 +242,7 @@ class _Parts:
 
 def _begin(config: Train, mesh: Mesh) -> _Parts:
     """The parts of a run that has no checkpoint yet, from its config."""
-    from jaxchat.chat.template import ChatFormat
+    from jaxchat.chat.template import ChatFormat, load_template
     from jaxchat.chat.tokenizer import load_tokenizer
     from jaxchat.hub.open import open_config, open_model
 
@@ -262,7 +262,7 @@ def _begin(config: Train, mesh: Mesh) -> _Parts:
     elif tokenizer is None:
         raise InputError("a model trained from scratch has no tokenizer of its own; set --tokenizer")
     if config.template is not None:
-        tokenizer.chat_templates = {"default": _template(config.template)}  # type: ignore[misc]  # and saved with it
+        tokenizer.chat_templates = {"default": load_template(config.template)}  # type: ignore[misc]  # and saved with it
     return _Parts(model, tokenizer, ChatFormat(tokenizer), params)
 
 
@@ -274,13 +274,6 @@ def _go_on(folder: RunFolder) -> _Parts:
 
     tokenizer = load_tokenizer(folder.tokenizer)
     return _Parts(open_config(str(folder.path)), tokenizer, ChatFormat(tokenizer))
-
-
-def _template(name: str) -> str:
-    from jaxchat.chat.template import built_in_template
-
-    path = Path(name)
-    return path.read_text(encoding="utf-8") if path.is_file() else built_in_template(name)
 
 
 def _train_tokenizer(kind: NewTokenizer, model: DecoderConfig, data: DataConfig) -> Tokenizer:

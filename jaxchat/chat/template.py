@@ -52,8 +52,9 @@ from jaxchat.chat.masking import ChatFormatError, Header, Layout, Mask
 from jaxchat.chat.render import ChatTemplate, as_template_data
 from jaxchat.chat.tokenizer import Tokenizer
 from jaxchat.errors import InputError
+from jaxchat.files import resolve
 
-__all__ = ["ChatFormat", "ChatFormatError", "Example", "built_in_template"]
+__all__ = ["ChatFormat", "ChatFormatError", "Example", "built_in_template", "load_template"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -78,6 +79,12 @@ def built_in_template(name: str) -> str:
     if name not in templates:
         raise InputError(f"no chat template {name!r} ships with jaxchat; there are {', '.join(templates)}")
     return templates[name].read_text(encoding="utf-8")
+
+
+def load_template(name: str) -> str:
+    """What a person names: a Jinja file (package:NAME/FILE too), or a template that ships with the package."""
+    path = resolve(name)
+    return path.read_text(encoding="utf-8") if path.is_file() else built_in_template(name)
 
 
 class ChatFormat:

@@ -1,0 +1,27 @@
+"""The verbs of the command line: each a dataclass of its arguments whose `run` imports the rooms it needs."""
+
+from __future__ import annotations
+
+from jaxchat.verbs.data import DataAnnotate, DataClean, DataImport, DataPack, DataReport
+from jaxchat.verbs.evals import Eval
+from jaxchat.verbs.hub import HfExport, HfImport, HfVerify
+from jaxchat.verbs.sample import Chat, Generate
+from jaxchat.verbs.tokenizer import TokenizerTrain
+from jaxchat.verbs.train import Train
+from jaxchat.verbs.verb import Verb
+
+VERBS: dict[str, type[Verb]] = {
+    "data import": DataImport,
+    "data clean": DataClean,
+    "data annotate": DataAnnotate,
+    "data report": DataReport,
+    "data pack": DataPack,
+    "tokenizer train": TokenizerTrain,
+    "train": Train,
+    "eval": Eval,
+    "generate": Generate,
+    "chat": Chat,
+    "hf import": HfImport,
+    "hf export": HfExport,
+    "hf verify": HfVerify,
+}

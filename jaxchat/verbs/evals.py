@@ -1,0 +1,54 @@
+"""Models measured."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, UseAppendAction, arg
+
+from jaxchat.files import replacing
+from jaxchat.verbs.verb import Made, Verb, some
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eval(Verb):
+    """Measure models on conversations: perplexity, per word and bits per byte.
+
+    A folder is scored whole, each conversation alone, rendered by the model's template, every token but the first; the
+    assistant's tokens are measured apart as well.
+    """
+
+    usage = "MODEL ... --data DIR ... [--out FILE.json]"
+    computes = True
+
+    models: Positional[Annotated[tuple[str, ...], arg(metavar="MODEL ...")]]
+    """Runs (RUN@STEP for one checkpoint), Hugging Face folders or hub names, .gguf files, package:NAME/FILE."""
+    data: UseAppendAction[Annotated[tuple[tuple[str, ...], ...], arg(metavar="DIR ...")]] = ()
+    """Folders of conversations, or .jsonl files of them; repeats."""
+    template: str | None = None
+    """A chat template that ships with jaxchat, by name, or a Jinja file; otherwise each model's own."""
+    stride: int | None = None
+    """Tokens that the window moves on over a conversation longer than the context; half the context otherwise."""
+    out: Annotated[Path | None, arg(metavar="FILE.json")] = None
+    """The file to write the scores to."""
+
+    def run(self) -> Made:
+        import json
+
+        from jaxchat.chat.template import load_template
+        from jaxchat.evals.report import evaluate, show
+
+        models = some(self.models, "MODEL")
+        data = some(tuple(itertools.chain.from_iterable(self.data)), "--data")
+        template = load_template(self.template) if self.template else None
+        # A place that cannot be written is found before the work, not after it.
+        with replacing(self.out) if self.out else contextlib.nullcontext() as file:
+            scores = evaluate(models, data, template=template, stride=self.stride)
+            if file:
+                json.dump(scores, file, ensure_ascii=False, indent=2)
+        show(scores)
+        return Made(f"{len(models)} x {len(data)} scores" + (f" in {self.out}" if self.out else ""), scores)

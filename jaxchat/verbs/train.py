@@ -1,0 +1,59 @@
+"""Training, from a config file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from jaxchat.files import resolve
+from jaxchat.verbs.verb import Made, Verb, with_field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Verb):
+    """Train a model as a config file says, or go on with a run that was stopped.
+
+    The same command goes on where the newest checkpoint stands. SIGTERM or Ctrl-C saves first (exit 143 or 130); a loss
+    that is not a number or jumps stops it unsaved (exit 2). `jaxchat train CONFIG.py --help` lists the config's
+    fields, every one of which is a flag, with the values it has there.
+    """
+
+    usage = "CONFIG.py [--run DIR] [--field.path VALUE ...]"
+    computes = True
+
+    config: Positional[Annotated[Path, arg(metavar="CONFIG.py")]]
+    """A Python file whose config() returns a jaxchat.run.Train."""
+    run_folder: Annotated[Path | None, arg(name="run", metavar="DIR")] = None
+    """The run's folder; runs/CONFIG otherwise."""
+    sources: Annotated[tuple[Path, ...], arg(metavar="DIR ...")] = ()
+    """Folders of conversations, or of rows that `data pack` made, to train on instead of the config's sources."""
+
+    @classmethod
+    def parser(cls, argv: Sequence[str]) -> type[Verb]:
+        from jaxchat.config_file import load_config
+
+        file = next((word for word in argv if word.endswith(".py")), None)
+        if file is None:
+            return cls
+        from jaxchat.run import Train
+
+        return with_field(cls, "train", Annotated[Train, arg(name="")], load_config(file, Train))
+
+    def run(self) -> Made:
+        from jaxchat.config_file import load_config
+        from jaxchat.data.config import Folder, Packed
+        from jaxchat.run import Train, length_by_flag, train
+
+        config = load_config(self.config, Train)
+        config = length_by_flag(config, getattr(self, "train", config))
+        if self.sources:
+            folders = [resolve(source) for source in self.sources]
+            sources = tuple(Packed(path) if (path / "rows").is_dir() else Folder(path) for path in folders)
+            config = dataclasses.replace(config, data=dataclasses.replace(config.data, sources=sources))
+        ended = train(config, self.run_folder or Path("runs") / self.config.stem)
+        return Made(ended.line, {**dataclasses.asdict(ended), "run": str(ended.run)}, exit_code=ended.exit_code)
