@@ -1,0 +1,176 @@
+"""Pages of results as one HTML file that needs nothing else: no scripts, no fonts, no network; light or dark as the
+reader's system is. Everything that comes from data is escaped here; what is passed as `inside` or `body` is HTML."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+
+MOST_BARS = 20
+COLOURS = ("#3b6fd4", "#c2643a", "#3f9271", "#8a63c9", "#b3892a", "#5f6f82")
+
+STYLE = """
+:root { color-scheme: light dark; --page: #fbfbfa; --card: #fff; --ink: #1b1c1e; --soft: #62666d; --line: #e3e4e6;
+  --bar: #3b6fd4; --track: #eceef1; --bad: #b4502f; }
+@media (prefers-color-scheme: dark) { :root { --page: #131416; --card: #1c1e21; --ink: #e9eaec; --soft: #9aa0a8;
+  --line: #30343a; --bar: #6d9bf0; --track: #2a2e34; --bad: #e58a66; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--page); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
+main { max-width: 1080px; margin: 0 auto; padding: 32px 20px 64px; }
+h1 { font-size: 26px; margin: 0; overflow-wrap: anywhere; } h2 { font-size: 18px; margin: 40px 0 12px; }
+h3 { font-size: 14px; margin: 0 0 10px; } p { margin: 4px 0 12px; color: var(--soft); }
+.tiles, .cards { display: grid; gap: 12px; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); }
+.cards { grid-template-columns: repeat(auto-fill, minmax(min(100%, 330px), 1fr)); align-items: start; }
+.tile, .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 12px 14px;
+  min-width: 0; }
+.tile b { display: block; font-size: 22px; font-variant-numeric: tabular-nums; } .tile span { color: var(--soft); }
+.tile.bad b { color: var(--bad); }
+.bars { display: grid; grid-template-columns: fit-content(48%) 1fr max-content; gap: 5px 10px; align-items: center; }
+.bars .name { overflow-wrap: anywhere; } .bars .n, td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
+.bars .n { color: var(--soft); white-space: nowrap; }
+.track { background: var(--track); border-radius: 3px; height: 10px; }
+.fill { background: var(--bar); border-radius: 3px; height: 10px; min-width: 2px; }
+.hist { display: flex; align-items: flex-end; gap: 2px; height: 130px; border-bottom: 1px solid var(--line); }
+.hist div { flex: 1; background: var(--bar); border-radius: 2px 2px 0 0; min-height: 0; }
+.axis { display: flex; justify-content: space-between; color: var(--soft); font-size: 12px; padding-top: 4px; }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
+th, td { text-align: left; padding: 6px 20px 6px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+td { overflow-wrap: anywhere; } th { color: var(--soft); font-weight: 500; white-space: nowrap; }
+tr:last-child td { border-bottom: 0; }
+details { padding: 8px 0; } details + details { border-top: 1px solid var(--line); }
+summary { cursor: pointer; display: flex; gap: 12px; justify-content: space-between; overflow-wrap: anywhere; }
+summary::before { content: "▸"; color: var(--soft); } details[open] > summary::before { content: "▾"; }
+summary span:first-of-type { flex: 1; } summary small, .where { color: var(--soft); font-size: 12px; }
+.chart { width: 100%; height: auto; } .chart text { fill: var(--soft); font-size: 11px; }
+.chart .grid { stroke: var(--line); } .chart .line { fill: none; stroke-width: 2; stroke-linejoin: round; }
+.key { color: var(--soft); font-size: 13px; }
+.key i { display: inline-block; width: 12px; height: 3px; margin: 0 6px 3px 12px; border-radius: 2px; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--track); padding: 8px 10px; border-radius: 6px;
+  margin: 4px 0 10px; font: 13px/1.45 ui-monospace, monospace; }
+"""
+
+
+def document(title: str, body: str) -> str:
+    """A whole page."""
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(title)}</title>\n'
+        f"<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def tile(number: str, what: str, *, bad: bool = False) -> str:
+    """A figure with its name; they stand in `tiles`."""
+    return f'<div class="tile{" bad" if bad else ""}"><b>{escape(number)}</b><span>{escape(what)}</span></div>'
+
+
+def tiles(each: Iterable[str]) -> str:
+    """Tiles side by side."""
+    return f'<div class="tiles">{"".join(each)}</div>'
+
+
+def section(title: str, inside: str) -> str:
+    """A part of the page under its heading."""
+    return f"<h2>{escape(title)}</h2>{inside}"
+
+
+def card(title: str, inside: str) -> str:
+    """Something with a title and a frame; they stand in `cards`."""
+    return f'<div class="card"><h3>{escape(title)}</h3>{inside}</div>'
+
+
+def cards(each: Iterable[str]) -> str:
+    """Cards side by side, as many as the width allows."""
+    return f'<div class="cards">{"".join(each)}</div>'
+
+
+def boxed(inside: str) -> str:
+    """One frame over the whole width."""
+    return f'<div class="card">{inside}</div>'
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int] = ()) -> str:
+    """A table of texts; the columns whose places are in `numbers` stand flush right."""
+
+    def cells(kind: str, row: Sequence[str]) -> str:
+        return "".join(
+            f"<{kind}{' class=n' if i in numbers else ''}>{escape(text)}</{kind}>" for i, text in enumerate(row)
+        )
+
+    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
+    return f'<div class="scroll"><table><tr>{cells("th", head)}</tr>{body}</table></div>'
+
+
+def bars(counts: Mapping[str, int], most: int = MOST_BARS, *, shares: bool = True) -> str:
+    """Horizontal bars, the largest first, with numbers and, where `counts` are all there are, shares; beyond `most`,
+    one line for the rest."""
+    total, largest = sum(counts.values()) or 1, max(counts.values(), default=1) or 1
+    shown = list(counts.items())[:most]
+    cells = "".join(
+        f'<div class="name" dir="auto">{escape(name)}</div>'
+        f'<div class="track"><div class="fill" style="width:{100 * n / largest:.2f}%"></div></div>'
+        f'<div class="n">{n:,}{f" · {share(n / total)}" if shares else ""}</div>'
+        for name, n in shown
+    )
+    rest = len(counts) - len(shown)
+    return f'<div class="bars">{cells}</div>' + (f"<p>and {rest:,} more</p>" if rest and shares else "")
+
+
+def share(part: float) -> str:
+    """A share in few figures."""
+    return f"{part:.0%}" if part >= 0.095 else f"{part:.1%}" if part >= 0.001 else "&lt;0.1%"
+
+
+def doubling(bins: Mapping[str, int]) -> str:
+    """A histogram over bins that double in width; its keys are their upper ends."""
+    if not bins:
+        return "<p>none</p>"
+    edges = list(bins)
+    first, last = int(edges[0]) // 2, int(edges[-1])
+    labels = [f"{1 << max(int(edge).bit_length() - 2, 0):,} to {int(edge):,}" if int(edge) else "0" for edge in edges]
+    return histogram(list(bins.values()), f"{first:,}", f"{last:,}, doubling", labels)
+
+
+def histogram(counts: list[int], first: str, last: str, labels: Iterable[str] | None = None) -> str:
+    """Columns of `counts`, the axis marked `first` and `last`; each column's label shows under the pointer."""
+    largest = max(counts, default=1) or 1
+    names = list(labels) if labels else [str(i) for i in range(1, len(counts) + 1)]
+    columns = "".join(
+        f'<div style="height:{100 * n / largest:.2f}%" title="{escape(name)}: {n:,}"></div>'
+        for name, n in zip(names, counts, strict=True)
+    )
+    alt = escape(f"from {first} to {last}, at most {largest:,}")
+    ends = "".join(f"<span>{escape(text)}</span>" for text in (first, f"highest {largest:,}", last))
+    axis = f'<div class="axis">{ends}</div>'
+    return f'<div class="hist" role="img" aria-label="{alt}">{columns}</div>{axis}'
+
+
+def lines(series: Mapping[str, Sequence[tuple[float, float]]], across: str) -> str:
+    """Curves over one axis, `across` its name: points (x, y) by the curve's name; those that are no number are left
+    out."""
+    drawn = {name: [(x, y) for x, y in points if math.isfinite(x + y)] for name, points in series.items()}
+    points = [point for each in drawn.values() for point in each]
+    if not points:
+        return "<p>none</p>"
+    (left, right), (low, high) = ((min(axis), max(axis)) for axis in zip(*points))
+    wide, tall, edge = (right - left) or 1, (high - low) or 1, 44
+
+    def place(x: float, y: float) -> str:
+        return f"{edge + (x - left) / wide * (630 - edge):.1f},{10 + (high - y) / tall * 200:.1f}"
+
+    grid = "".join(
+        f'<line class="grid" x1="{edge}" x2="630" y1="{10 + 50 * i}" y2="{10 + 50 * i}"/>'
+        f'<text x="{edge - 6}" y="{14 + 50 * i}" text-anchor="end">{high - tall * i / 4:.3g}</text>'
+        for i in range(5)
+    )
+    ends = (("start", edge, f"{left:,g}"), ("middle", (edge + 630) / 2, across), ("end", 630, f"{right:,g}"))
+    axis = "".join(f'<text x="{x}" y="230" text-anchor="{anchor}">{escape(text)}</text>' for anchor, x, text in ends)
+    curves, names = "", ""
+    for i, (name, each) in enumerate(drawn.items()):
+        colour = COLOURS[i % len(COLOURS)]
+        curves += f'<polyline class="line" stroke="{colour}" points="{" ".join(place(*point) for point in each)}"/>'
+        names += f'<i style="background:{colour}"></i>{escape(name)}'
+    alt = escape(f"{', '.join(drawn)} over {across}")
+    picture = f'<svg class="chart" viewBox="0 0 640 236" role="img" aria-label="{alt}">{grid}{axis}{curves}</svg>'
+    return picture + (f'<div class="key">{names}</div>' if len(drawn) > 1 else "")
