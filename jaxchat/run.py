@@ -325,22 +325,18 @@ def _pipeline(config: Train, parts: _Parts, mesh: Mesh) -> Pipeline:
 def _answerer(samples: Samples, model: Model, parts: _Parts, mesh: Mesh) -> Callable[[Params], list[str]]:
     """A function of the parameters that answers the prompts, greedily. It compiles once and keeps no weights."""
     from jaxchat.chat.conversation import Message
-    from jaxchat.models.decoding import for_decoding
-    from jaxchat.sample.generate import Generator
+    from jaxchat.sample.engine import Engine
+    from jaxchat.sample.generate import generate
     from jaxchat.sample.methods import Sampling
 
     prompts = [parts.format.prompt([Message("user", prompt)]) for prompt in samples.prompts]
     sampling = Sampling(temperature=0.0, max_tokens=samples.tokens)
-    made: list[Generator] = []
+    context = max(map(len, prompts)) + samples.tokens
 
     def answer(params: Params) -> list[str]:
-        if made:
-            made[0].params = for_decoding(model, params)[1]
-        else:
-            made.append(Generator(model, params, parts.tokenizer, mesh, sorted(parts.format.stop_ids)))
-        completions = made[0].generate(prompts, sampling)
-        made[0].params = {}
-        return [completion.text for completion in completions]
+        stops = sorted(parts.format.stop_ids)
+        with Engine(model, params, parts.tokenizer, mesh, stops, slots=len(prompts), context=context) as engine:
+            return [completion.text for completion in generate(engine, prompts, sampling)]
 
     return answer
 

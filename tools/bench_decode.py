@@ -32,7 +32,8 @@ def jaxchat_generate(rows: int, tokens: int) -> Callable[[], None]:
     from jaxchat.mesh import make_mesh
     from jaxchat.models.decoder import Model
     from jaxchat.models.presets import smollm2_135m
-    from jaxchat.sample.generate import Generator
+    from jaxchat.sample.engine import Engine
+    from jaxchat.sample.generate import generate
     from jaxchat.sample.methods import Sampling
     from jaxchat.testing import ByteTokenizer
 
@@ -43,11 +44,11 @@ def jaxchat_generate(rows: int, tokens: int) -> Callable[[], None]:
     model, mesh = Model(smollm2_135m()), make_mesh()
     with jax.set_mesh(mesh):
         params = jax.jit(model.init)(jax.random.key(0))
-    generator = Generator(model, params, Mute(), mesh)
+    engine = Engine(model, params, Mute(), mesh, slots=rows, context=PROMPT + tokens)
     greedy = Sampling(temperature=0, max_tokens=tokens, ignore_eos=True)
 
     def run() -> None:
-        done = generator.generate(_prompts(rows), greedy)
+        done = generate(engine, _prompts(rows), greedy)
         assert all(len(completion.token_ids) == tokens for completion in done)
 
     return run

@@ -61,13 +61,14 @@ def ours(model: str, prompts: tuple[str, ...], tokens: int) -> list[list[list[in
     """The same, in float32."""
     from jaxchat.hub.open import open_model
     from jaxchat.models.decoder import Model
-    from jaxchat.sample.generate import Generator
+    from jaxchat.sample.engine import Engine
+    from jaxchat.sample.generate import generate
     from jaxchat.sample.methods import Sampling
 
     opened = open_model(model, model=lambda config: Model(config, dtype="float32"))
     ids = [opened.tokenizer.encode(prompt, add_special_tokens=True) for prompt in prompts]
-    generator = Generator(opened.model, opened.params, opened.tokenizer, opened.mesh, ())
-    found = generator.generate(ids, Sampling(temperature=0.0, max_tokens=tokens, ignore_eos=True))
+    with Engine(opened.model, opened.params, opened.tokenizer, opened.mesh, slots=len(ids)) as engine:
+        found = generate(engine, ids, Sampling(temperature=0.0, max_tokens=tokens, ignore_eos=True))
     return [[prompt, list(completion.token_ids)] for prompt, completion in zip(ids, found)]
 
 

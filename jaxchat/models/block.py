@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxchat.models.attention import Backend, Sight
-from jaxchat.models.cache import write
+from jaxchat.models.cache import view, write
 from jaxchat.models.config import Activation, DecoderConfig, Gated
 from jaxchat.models.layers import Layout, Linear, joined, norm
 from jaxchat.models.rotary import Rotation, rotate
@@ -170,11 +170,13 @@ class Block(nnx.Module):
         sight: Sight,
         k_BKHS: jax.Array,
         v_BKSH: jax.Array,
+        rows_R: jax.Array | None,
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """The same with keys and values written to, and read from, one layer of a cache."""
+        """The same with keys and values written to, and read from, rows of one layer of a cache."""
         q_BTNH, k_BTKH, v_BTKH = self.attn.project(self.attn_norm(x_BTD), by)
-        k_BKHS, v_BKSH = write(k_BKHS, v_BKSH, k_BTKH, v_BTKH, positions_BT, self.attn.rules)
-        mixed_BTD = self.attn.attend(q_BTNH, k_BKHS.swapaxes(2, 3), v_BKSH, sight)
+        k_BKHS, v_BKSH = write(k_BKHS, v_BKSH, k_BTKH, v_BTKH, positions_BT, self.attn.rules, rows_R)
+        seen = view(k_BKHS, v_BKSH, sight.slots, self.attn.rules, rows_R)
+        mixed_BTD = self.attn.attend(q_BTNH, *seen, sight)
         x_BTD = self._add(x_BTD, mixed_BTD, self.attn_post_norm)
         return self._add(x_BTD, self.mlp(self.mlp_norm(x_BTD)), self.mlp_post_norm), k_BKHS, v_BKSH
 

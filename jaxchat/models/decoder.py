@@ -98,15 +98,21 @@ class Decoder(nnx.Module):
         return self.norm(x_BTD)
 
     def cached(
-        self, tokens_BT: jax.Array, positions_BT: jax.Array, cache: Cache, dtype: jnp.dtype
+        self,
+        tokens_BT: jax.Array,
+        positions_BT: jax.Array,
+        cache: Cache,
+        rows_B: jax.Array | None,
+        span: int | None,
+        dtype: jnp.dtype,
     ) -> tuple[jax.Array, Cache]:
-        sees = self._sees(positions_BT, lambda window: Sight.cached(positions_BT, cache.slots, window))
+        sees = self._sees(positions_BT, lambda window: Sight.cached(positions_BT, span or cache.slots, window))
         x_BTD = self._embed(tokens_BT, positions_BT, dtype)
         if self.layout == "decoding":
             kept = []
             for i, (block, *layer) in enumerate(zip(self.layers, cache.k_LBKHS, cache.v_LBKSH, strict=True)):
                 by, sight = sees[self.config.kind(i)]
-                x_BTD, *layer = block.cached(x_BTD, by, positions_BT, sight, *layer)
+                x_BTD, *layer = block.cached(x_BTD, by, positions_BT, sight, *layer, rows_B)
                 kept.append(layer)
             return self.norm(x_BTD), Cache(*zip(*kept, strict=True))
         graph, stacked = nnx.split(self.layers)
@@ -114,8 +120,8 @@ class Decoder(nnx.Module):
         def step(kind: Kind, x_BTD: jax.Array, layer: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
             weights, k_BKHS, v_BKSH = layer
             by, sight = sees[kind]
-            x_BTD, k_BKHS, v_BKSH = nnx.merge(graph, weights).cached(x_BTD, by, positions_BT, sight, k_BKHS, v_BKSH)
-            return x_BTD, (k_BKHS, v_BKSH)
+            x_BTD, *layer = nnx.merge(graph, weights).cached(x_BTD, by, positions_BT, sight, k_BKHS, v_BKSH, rows_B)
+            return x_BTD, tuple(layer)
 
         x_BTD, (k, v) = self._through(step, x_BTD, (stacked, cache.k_LBKHS, cache.v_LBKSH))
         return self.norm(x_BTD), Cache(k, v)
@@ -237,13 +243,21 @@ class Model:
         )
 
     def cached(
-        self, params: Params, tokens_BT: jax.Array, positions_BT: jax.Array, cache: Cache
+        self,
+        params: Params,
+        tokens_BT: jax.Array,
+        positions_BT: jax.Array,
+        cache: Cache,
+        rows_B: jax.Array | None = None,
+        span: int | None = None,
     ) -> tuple[jax.Array, Cache]:
         """Reads T tokens a row at `positions_BT` (each row its own; -1 is padding), after what the cache holds.
 
-        Returns their hidden states, (B, T, D), and the cache with them in it.
+        rows_B: which rows of the cache these are, counted on each device among its own; None: all, in order. span: only
+        so many slots are looked at, and no position lies behind them; None: all. Returns the tokens' hidden states,
+        (B, T, D), and the cache with them in it.
         """
-        return self._bind(params).cached(tokens_BT, positions_BT, cache, jnp.dtype(self.dtype))
+        return self._bind(params).cached(tokens_BT, positions_BT, cache, rows_B, span, jnp.dtype(self.dtype))
 
     def _make(self, key: jax.Array) -> Decoder:
         return Decoder(self.config, self.rules, self.attention, self.remat, self.layout, key)

@@ -12,7 +12,8 @@ from typing import TextIO
 from jaxchat.chat.conversation import Conversation, Message
 from jaxchat.chat.template import ChatFormat
 from jaxchat.errors import InputError
-from jaxchat.sample.generate import Generator
+from jaxchat.sample.engine import Engine
+from jaxchat.sample.generate import generate
 from jaxchat.sample.methods import Sampling
 
 HELP = """/reset            begin a new conversation, the system message stays
@@ -27,7 +28,7 @@ Ctrl-C stops an answer; what was said of it counts."""
 class Chat:
     """One conversation and who answers in it. messages: what was said so far, the system message included."""
 
-    generator: Generator
+    engine: Engine
     format: ChatFormat
     sampling: Sampling
     system: str | None = None
@@ -56,7 +57,7 @@ class Chat:
             hear(more)
 
         try:
-            self.generator.generate([prompt], self.sampling, keep)
+            generate(self.engine, [prompt], self.sampling, keep)
         except KeyboardInterrupt:
             hear(" [stopped]")
         self.messages = [*asked, Message("assistant", "".join(said))]
@@ -64,7 +65,7 @@ class Chat:
 
     def _prompt(self, messages: list[Message]) -> tuple[list[int], int]:
         """Ids of as many of the newest messages as leave room for an answer, and the number left out."""
-        context = self.generator.model.config.context_length
+        context = self.engine.context
         room = context - min(self.sampling.max_tokens, context // 2)
         opening = messages[:1] if messages[0].role == "system" else []
         turns = messages[len(opening) :]

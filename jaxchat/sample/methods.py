@@ -5,11 +5,14 @@ B rows, V vocabulary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxchat.errors import InputError
 
@@ -20,9 +23,11 @@ class Sampling:
 
     temperature: 0 is greedy. top_k: the so many likeliest (0: all). top_p: the likeliest that together reach this
     probability (Holtzman et al. 2020). min_p: those at least this share as likely as the top one (Nguyen et al. 2024).
-    repetition_penalty: of tokens seen before, prompt included (Keskar et al. 2019). max_tokens: at most. seed: the same
-    seed and prompt give the same text, whatever else is generated beside it. stop: texts that end the answer and are
-    not part of it. ignore_eos: goes on to max_tokens.
+    repetition_penalty: of tokens seen before, prompt included (Keskar et al. 2019). presence_penalty,
+    frequency_penalty: taken from the logits of tokens in the answer so far, once and for each time (OpenAI's).
+    logit_bias: added to the logits of these tokens. max_tokens: at most. seed: the same seed and prompt give the same
+    text, whatever else is generated beside it. stop: texts that end the answer and are not part of it. ignore_eos: goes
+    on to max_tokens.
     """
 
     temperature: float = 0.7
@@ -30,6 +35,9 @@ class Sampling:
     top_p: float = 1.0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
     max_tokens: int = 256
     seed: int = 0
     stop: tuple[str, ...] = ()
@@ -42,12 +50,16 @@ class Sampling:
             "top-p": (0 < self.top_p <= 1, "above 0 and at most 1"),
             "min-p": (0 <= self.min_p <= 1, "from 0 to 1"),
             "repetition-penalty": (self.repetition_penalty > 0, "above 0; 1 is none"),
+            "presence-penalty": (math.isfinite(self.presence_penalty), "a finite number; 0 is none"),
+            "frequency-penalty": (math.isfinite(self.frequency_penalty), "a finite number; 0 is none"),
             "max-tokens": (self.max_tokens >= 1, "1 or more"),
             "seed": (0 <= self.seed < 2**32, "from 0 to 4294967295"),
         }
         for name, (holds, wanted) in bounds.items():
             if not holds:
                 raise InputError(f"--{name} is {getattr(self, name.replace('-', '_'))}; it must be {wanted}")
+        if not all(token >= 0 and math.isfinite(bias) for token, bias in self.logit_bias):
+            raise InputError("--logit-bias names tokens by their ids, each with a finite number to add to its logit")
         if "" in self.stop:
             raise InputError("--stop is empty; give the text that ends an answer")
 
@@ -55,53 +67,79 @@ class Sampling:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Methods:
-    """The settings of every row, on the device."""
+    """The settings of every row, arrays (B,)."""
 
     temperature_B: jax.Array
     top_k_B: jax.Array
     top_p_B: jax.Array
     min_p_B: jax.Array
-    penalty_B: jax.Array
+    repetition_B: jax.Array
+    presence_B: jax.Array
+    frequency_B: jax.Array
     seed_B: jax.Array
     ignore_eos_B: jax.Array
 
 
 def methods(rows: Sequence[Sampling]) -> Methods:
-    """One Sampling a row, as arrays."""
+    """One Sampling a row, as arrays of the host."""
+
+    def column(name: str, kind: Any) -> Any:
+        return np.array([getattr(sampling, name) for sampling in rows], kind)
+
     return Methods(
-        jnp.array([s.temperature for s in rows], jnp.float32),
-        jnp.array([s.top_k for s in rows], jnp.int32),
-        jnp.array([s.top_p for s in rows], jnp.float32),
-        jnp.array([s.min_p for s in rows], jnp.float32),
-        jnp.array([s.repetition_penalty for s in rows], jnp.float32),
-        jnp.array([s.seed for s in rows], jnp.uint32),
-        jnp.array([s.ignore_eos for s in rows], bool),
+        column("temperature", np.float32),
+        column("top_k", np.int32),
+        column("top_p", np.float32),
+        column("min_p", np.float32),
+        column("repetition_penalty", np.float32),
+        column("presence_penalty", np.float32),
+        column("frequency_penalty", np.float32),
+        column("seed", np.uint32),
+        column("ignore_eos", bool),
     )
 
 
-def choose(logits_BV: jax.Array, seen_BV: jax.Array, index_B: jax.Array, by: Methods) -> tuple[jax.Array, jax.Array]:
-    """The next token of every row, int32 (B,), and its natural log-probability under the model itself, before penalty,
-    temperature or truncation, float32 (B,).
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class History:
+    """What of a row's past its settings speak of. asked_BV: tokens that the prompt has. said_BV: how often the answer
+    has each. bias_BV: added to their logits."""
 
-    seen_BV: tokens that the repetition penalty is for. index_B: how many tokens the row had before; with the seed it
-    names the random number, so that it does not depend on the other rows.
+    asked_BV: jax.Array
+    said_BV: jax.Array
+    bias_BV: jax.Array
+
+
+def adjust(logits_BV: jax.Array, history: History, by: Methods) -> jax.Array:
+    """Logits with the biases added, then the repetition penalty, then the presence and frequency penalties."""
+    x_BV = logits_BV + history.bias_BV
+    times_B1 = by.repetition_B[:, None]
+    seen_BV = history.asked_BV | (history.said_BV > 0)
+    x_BV = jnp.where(seen_BV, jnp.where(x_BV > 0, x_BV / times_B1, x_BV * times_B1), x_BV)
+    return x_BV - by.presence_B[:, None] * (history.said_BV > 0) - by.frequency_B[:, None] * history.said_BV
+
+
+def allow(logits_BV: jax.Array, allowed_BW: jax.Array) -> jax.Array:
+    """Minus infinity for tokens whose bit is not set: token t's is bit t % 32 of word t // 32, int32 (B, W)."""
+    t_V = jnp.arange(logits_BV.shape[1])
+    bits_BV = jnp.repeat(allowed_BW, 32, axis=1, total_repeat_length=32 * allowed_BW.shape[1])[:, : len(t_V)]
+    return jnp.where((bits_BV >> (t_V % 32)[None]) & 1 == 1, logits_BV, -jnp.inf)
+
+
+def choose(logits_BV: jax.Array, index_B: jax.Array, by: Methods) -> jax.Array:
+    """The next token of every row, int32 (B,), from logits that are adjusted already.
+
+    index_B: how many tokens the row had before; with the seed it names the random number, so that it does not depend on
+    the other rows.
     """
-    penalised_BV = jnp.where(
-        seen_BV,
-        jnp.where(logits_BV > 0, logits_BV / by.penalty_B[:, None], logits_BV * by.penalty_B[:, None]),
-        logits_BV,
-    )
-    greedy_B = jnp.argmax(penalised_BV, axis=-1).astype(jnp.int32)
+    greedy_B = jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
 
     def sample() -> jax.Array:
-        scaled_BV = penalised_BV / jnp.where(by.temperature_B > 0, by.temperature_B, 1.0)[:, None]
+        scaled_BV = logits_BV / jnp.where(by.temperature_B > 0, by.temperature_B, 1.0)[:, None]
         drawn_B = draw(truncate(scaled_BV, by), by.seed_B, index_B)
         return jnp.where(by.temperature_B > 0, drawn_B, greedy_B)
 
-    token_B = jax.lax.cond(jnp.any(by.temperature_B > 0), sample, lambda: greedy_B)
-    chosen_BV = jnp.arange(logits_BV.shape[1])[None] == token_B[:, None]
-    logit_B = jnp.sum(jnp.where(chosen_BV, logits_BV, 0.0), axis=-1)
-    return token_B, logit_B - jax.nn.logsumexp(logits_BV, axis=-1)
+    return jax.lax.cond(jnp.any(by.temperature_B > 0), sample, lambda: greedy_B)
 
 
 # Nothing below sorts: sorting a vocabulary costs more than a small model's forward pass. What a method keeps are the

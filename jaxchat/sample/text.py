@@ -1,28 +1,29 @@
-"""From a row's tokens to its text as it grows: where it ends, and how much of it can be shown already."""
+"""From an answer's tokens to its text as it grows: where it ends, and how much of it can be shown already."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Literal
+from collections.abc import Iterable
 
 from jaxchat.chat.tokenizer import Tokenizer
 from jaxchat.sample.methods import Sampling
+from jaxchat.sample.request import Delta, FinishReason, TopLogprobs
 
 _HALF = "\N{REPLACEMENT CHARACTER}"  # what the bytes of a character that is not yet whole decode to
 
 
 class Writer:
-    """One answer being written. ends: the tokens that end it. hear: told of new text, whole characters at a time and
-    nothing that a stop string may still take back."""
+    """One answer being written. ends: the tokens that end it."""
 
-    def __init__(
-        self, tokenizer: Tokenizer, sampling: Sampling, ends: frozenset[int], hear: Callable[[str], None] | None
-    ) -> None:
-        self.tokenizer, self.sampling, self.ends, self.hear = tokenizer, sampling, ends, hear
+    def __init__(self, tokenizer: Tokenizer, sampling: Sampling, ends: frozenset[int]) -> None:
+        self.tokenizer, self.sampling, self.ends = tokenizer, sampling, ends
         self.token_ids: list[int] = []
         self.logprobs: list[float] = []
-        self.finish_reason: Literal["stop", "length"] | None = None
-        self._text, self._heard = "", 0
+        self.top_logprobs: list[TopLogprobs] = []
+        self.finish_reason: FinishReason | None = None
+        self._whole = ""  # text of whole characters
+        self._half = ""  # what follows it and may still become another character
+        self._before, self._read = 0, 0  # tokens before `_read` are in `_whole`; they are decoded from `_before` on
+        self._heard_text, self._heard_tokens = 0, 0
 
     @property
     def open(self) -> bool:
@@ -33,54 +34,75 @@ class Writer:
         """Tokens that are still to come at most."""
         return self.sampling.max_tokens - len(self.token_ids)
 
-    def write(self, tokens: Iterable[int], logprobs: Iterable[float]) -> None:
-        """Takes what was chosen next, as far as the answer goes."""
-        if not self.open:
-            return
+    @property
+    def text(self) -> str:
+        """All of it, without the token or string that ended it."""
+        return self._whole + self._half
+
+    def write(
+        self, tokens: Iterable[int], logprobs: Iterable[float], top_logprobs: Iterable[TopLogprobs] | None = None
+    ) -> int:
+        """Takes what was chosen next, as far as the answer goes; returns how many tokens that were."""
+        before = len(self.token_ids)
+        tops = iter(top_logprobs or ())
         for token, logprob in zip(tokens, logprobs, strict=True):
-            self.token_ids.append(int(token))
-            self.logprobs.append(float(logprob))
-            if token in self.ends:
-                self.finish_reason = "stop"
-            elif self.sampling.stop:
-                self._look_for_stop()
-            if self.open and self.wants == 0:
-                self.finish_reason = "length"
             if not self.open:
                 break
-        if self.finish_reason is None or not self._stopped_by_text:
-            self._text = self._decode()
-        self._tell()
+            self.token_ids.append(int(token))
+            self.logprobs.append(float(logprob))
+            self.top_logprobs.append(next(tops, ()))
+            if token in self.ends:
+                self.finish_reason = "stop"
+            else:
+                self._decode()
+            if self.open and self.wants == 0:
+                self.finish_reason = "length"
+        return len(self.token_ids) - before
 
-    def close(self) -> tuple[str, tuple[int, ...], tuple[float, ...], Literal["stop", "length"]]:
-        """Text, tokens, log-probabilities and the reason that it ended."""
-        assert self.finish_reason is not None
-        return self._text, tuple(self.token_ids), tuple(self.logprobs), self.finish_reason
+    def end(self, reason: FinishReason) -> None:
+        """Ends an answer that has not ended by itself."""
+        if self.open:
+            self.finish_reason = reason
 
-    _stopped_by_text = False
+    def delta(self) -> Delta:
+        """What came since the last one and can be shown."""
+        text = self.text
+        safe = len(text) if not self.open else len(self._whole) - self._held_back()
+        begin, first = min(self._heard_text, safe), self._heard_tokens
+        self._heard_text, self._heard_tokens = max(self._heard_text, safe), len(self.token_ids)
+        return Delta(
+            text[begin:safe],
+            tuple(self.token_ids[first:]),
+            tuple(self.logprobs[first:]),
+            tuple(self.top_logprobs[first:]),
+            self.finish_reason,
+        )
 
-    def _look_for_stop(self) -> None:
-        text = self._decode()
-        found = [at for at in (text.find(stop) for stop in self.sampling.stop) if at >= 0]
+    def _decode(self) -> None:
+        """Adds the text of the newest token. It is decoded with some before it, on which its leading space may depend;
+        never with all of them, which would take longer the longer the answer is."""
+        known = self.tokenizer.decode(self.token_ids[self._before : self._read])
+        more = self.tokenizer.decode(self.token_ids[self._before :])[len(known) :]
+        whole = more.rstrip(_HALF)
+        looked_at = len(self._whole)
+        if whole == more:
+            self._whole, self._half = self._whole + more, ""
+            self._before, self._read = self._read, len(self.token_ids)
+        else:
+            self._half = more
+        if self.sampling.stop:
+            self._look_for_stop(looked_at)
+
+    def _look_for_stop(self, looked_at: int) -> None:
+        text = self.text
+        begin = max(0, looked_at - max(map(len, self.sampling.stop)))
+        found = [at for at in (text.find(stop, begin) for stop in self.sampling.stop) if at >= 0]
         if found:
-            self.finish_reason, self._stopped_by_text = "stop", True
-            self._text = text[: min(found)]
-
-    def _decode(self) -> str:
-        ended = bool(self.token_ids) and self.token_ids[-1] in self.ends
-        return self.tokenizer.decode(self.token_ids[:-1] if ended else self.token_ids)
-
-    def _tell(self) -> None:
-        if self.hear is None:
-            return
-        safe = len(self._text) if not self.open else len(self._text) - self._held_back()
-        if safe > self._heard:
-            self.hear(self._text[self._heard : safe])
-            self._heard = safe
+            self.finish_reason = "stop"
+            self._whole, self._half = text[: min(found)], ""
 
     def _held_back(self) -> int:
-        """Characters at the end that more tokens may change or a stop string may claim."""
-        half = len(self._text) - len(self._text.rstrip(_HALF))
-        whole = self._text[: len(self._text) - half]
-        begun = (n for stop in self.sampling.stop for n in range(len(stop) - 1, 0, -1) if whole.endswith(stop[:n]))
-        return half + max(begun, default=0)
+        """Whole characters at the end that a stop string may claim."""
+        text = self._whole
+        begun = (n for stop in self.sampling.stop for n in range(len(stop) - 1, 0, -1) if text.endswith(stop[:n]))
+        return max(begun, default=0)

@@ -35,6 +35,10 @@ class Sampled(Verb):
     """Choose among those at least this share as likely as the likeliest."""
     repetition_penalty: float = 1.0
     """Of tokens that occurred before, the prompt's included; 1 is none."""
+    presence_penalty: float = 0.0
+    """Taken from the logits of tokens that the answer has already."""
+    frequency_penalty: float = 0.0
+    """The same, once for each time."""
     max_tokens: int = 256
     """Tokens of an answer at most."""
     seed: int = 0
@@ -74,7 +78,8 @@ class Generate(Sampled):
     def run(self) -> Made:
         from jaxchat.chat.conversation import Message
         from jaxchat.hub.open import open_model
-        from jaxchat.sample.generate import Generator
+        from jaxchat.sample.engine import Engine
+        from jaxchat.sample.generate import SLOTS, generate
 
         if self.system is not None and not self.chat:
             raise InputError("--system is a message of a chat; add --chat")
@@ -89,11 +94,12 @@ class Generate(Sampled):
         else:
             prompts = [opened.tokenizer.encode(prompt, add_special_tokens=True) for prompt in self.prompt]
             stops = frozenset() if opened.tokenizer.eos_id is None else frozenset({opened.tokenizer.eos_id})
-        generator = Generator(opened.model, opened.params, opened.tokenizer, opened.mesh, tuple(stops))
         one = len(prompts) == 1
-        start = time.monotonic()
-        done = generator.generate(prompts, sampling, _write if one else None)
-        seconds = time.monotonic() - start
+        room = {"slots": min(len(prompts), SLOTS), "context": max(map(len, prompts)) + sampling.max_tokens}
+        with Engine(opened.model, opened.params, opened.tokenizer, opened.mesh, tuple(stops), **room) as engine:
+            start = time.monotonic()
+            done = generate(engine, prompts, sampling, _write if one else None)
+            seconds = time.monotonic() - start
         for prompt, completion in zip(self.prompt, done):
             print("" if one else f"> {prompt}\n{completion.text}\n")
         tokens = sum(len(completion.token_ids) for completion in done)
@@ -119,15 +125,15 @@ class Chat(Sampled):
     def run(self) -> Made:
         from jaxchat.hub.open import open_model
         from jaxchat.sample.chat import Chat, converse
-        from jaxchat.sample.generate import Generator
+        from jaxchat.sample.engine import Engine
 
         sampling = self.sampling()
         opened = open_model(self.model)
         chat_format = _its_format(opened)
         stops = tuple(chat_format.stop_ids)
-        generator = Generator(opened.model, opened.params, opened.tokenizer, opened.mesh, stops)
-        chat = Chat(generator, chat_format, sampling, self.system)
-        answers = converse(chat, sys.stdin, sys.stdout)
+        with Engine(opened.model, opened.params, opened.tokenizer, opened.mesh, stops, slots=1) as engine:
+            chat = Chat(engine, chat_format, sampling, self.system)
+            answers = converse(chat, sys.stdin, sys.stdout)
         messages = [{"role": message.role, "content": message.content} for message in chat.messages]
         return Made(f"{answers} answers by {opened.description}", {"messages": messages})
 

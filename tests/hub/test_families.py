@@ -28,7 +28,8 @@ from jaxchat.models.config import DecoderConfig, Kind, Llama3, LongRope, Rotary,
 from jaxchat.models.config_json import from_json, to_json
 from jaxchat.models.decoder import Model, Params
 from jaxchat.objectives.language_model import losses
-from jaxchat.sample.generate import Generator
+from jaxchat.sample.engine import Engine
+from jaxchat.sample.generate import generate
 from jaxchat.sample.methods import Sampling
 from jaxchat.testing import ByteTokenizer
 
@@ -184,8 +185,8 @@ def test_greedy_tokens_are_transformers(name: str) -> None:
     _, model, params = ours(name)
     rng = np.random.default_rng(1)
     prompts = [rng.integers(0, 256, length).tolist() for length in (90, 70)]
-    generator = Generator(model, params, ByteTokenizer(), make_mesh(devices=jax.devices()[:1]))
-    completions = generator.generate(prompts, Sampling(temperature=0, max_tokens=GREEDY))
+    with Engine(model, params, ByteTokenizer(), make_mesh(devices=jax.devices()[:1]), slots=len(prompts)) as engine:
+        completions = generate(engine, prompts, Sampling(temperature=0, max_tokens=GREEDY))
     for prompt, completion in zip(prompts, completions, strict=True):
         theirs = transformers_model(name).generate(
             torch.tensor([prompt]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import jax
@@ -13,7 +14,8 @@ from jaxchat.errors import InputError
 from jaxchat.mesh import MeshConfig, make_mesh
 from jaxchat.models.decoder import Model
 from jaxchat.models.presets import tiny
-from jaxchat.sample.generate import Generator
+from jaxchat.sample.engine import Engine
+from jaxchat.sample.generate import generate
 from jaxchat.sample.methods import Sampling
 from jaxchat.testing import ByteTokenizer
 
@@ -30,8 +32,9 @@ def params():
 
 
 @pytest.fixture(scope="module")
-def generator(params) -> Generator:
-    return Generator(MODEL, params, ByteTokenizer(), ONE)
+def engine(params) -> Iterator[Engine]:
+    with Engine(MODEL, params, ByteTokenizer(), ONE, slots=4) as engine:
+        yield engine
 
 
 def one_by_one(params, prompt: list[int], count: int) -> tuple[list[int], list[float]]:
@@ -51,8 +54,8 @@ def one_by_one(params, prompt: list[int], count: int) -> tuple[list[int], list[f
     return tokens[len(prompt) :], logprobs
 
 
-def test_decoding_is_prefilling_one_token_more_at_a_time(generator, params):
-    for prompt, completion in zip(PROMPTS, generator.generate(PROMPTS, GREEDY), strict=True):
+def test_decoding_is_prefilling_one_token_more_at_a_time(engine, params):
+    for prompt, completion in zip(PROMPTS, generate(engine, PROMPTS, GREEDY), strict=True):
         tokens, logprobs = one_by_one(params, prompt, 12)
         assert list(completion.token_ids) == tokens
         np.testing.assert_allclose(completion.logprobs, logprobs, atol=1e-4)
@@ -60,72 +63,82 @@ def test_decoding_is_prefilling_one_token_more_at_a_time(generator, params):
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, Sampling(temperature=1.0, top_p=0.9, seed=5, max_tokens=12)])
-def test_a_prompt_in_company_is_answered_as_alone(generator, sampling):
-    together = generator.generate(PROMPTS, sampling)
-    alone = [generator.generate([prompt], sampling)[0] for prompt in PROMPTS]
+def test_a_prompt_in_company_is_answered_as_alone(engine, sampling):
+    together = generate(engine, PROMPTS, sampling)
+    alone = [generate(engine, [prompt], sampling)[0] for prompt in PROMPTS]
     assert [one.token_ids for one in together] == [one.token_ids for one in alone]
     for one, other in zip(together, alone, strict=True):
         np.testing.assert_allclose(one.logprobs, other.logprobs, atol=1e-4)
 
 
-def test_each_prompt_may_have_its_own_settings(generator):
+def test_each_prompt_may_have_its_own_settings(engine):
     each = [GREEDY, Sampling(temperature=1.5, seed=7, max_tokens=20), replace(GREEDY, max_tokens=3)]
-    mixed = generator.generate(PROMPTS, each)
+    mixed = generate(engine, PROMPTS, each)
     assert [len(one.token_ids) for one in mixed] == [12, 20, 3]
     for prompt, sampling, one in zip(PROMPTS, each, mixed, strict=True):
-        assert generator.generate([prompt], sampling)[0].token_ids == one.token_ids
+        assert generate(engine, [prompt], sampling)[0].token_ids == one.token_ids
 
 
-def test_seeds_repeat_and_differ(generator):
+def test_seeds_repeat_and_differ(engine):
     def draw(seed):
-        return generator.generate([PROMPTS[0]], Sampling(temperature=1.5, seed=seed, max_tokens=12))[0].token_ids
+        return generate(engine, [PROMPTS[0]], Sampling(temperature=1.5, seed=seed, max_tokens=12))[0].token_ids
 
     assert draw(1) == draw(1) != draw(2)
 
 
-def test_a_prompt_that_goes_on_from_the_last_is_read_from_there(generator):
-    first = generator.generate([PROMPTS[0]], GREEDY)[0]
-    longer = PROMPTS[0] + list(first.token_ids) + list(b" And then?")
-    again = generator.generate([longer], GREEDY)[0]
-    other = [*longer[:4], 65, *longer[5:]]
-    changed = generator.generate([other], GREEDY)[0]
-    generator.generate([PROMPTS[1], PROMPTS[2]], GREEDY)  # forgets
-    assert generator.generate([longer], GREEDY)[0].token_ids == again.token_ids
-    generator.generate([PROMPTS[1], PROMPTS[2]], GREEDY)
-    assert generator.generate([other], GREEDY)[0].token_ids == changed.token_ids
+def reused(engine, prompt: list[int]) -> tuple[int, tuple[int, ...]]:
+    """How many tokens of a prompt needed no reading, and the answer."""
+    before = engine.stats().reused_tokens
+    answer = generate(engine, [prompt], GREEDY)[0].token_ids
+    return engine.stats().reused_tokens - before, answer
 
 
-def test_an_end_token_ends_unless_it_is_ignored(params):
-    free = Generator(MODEL, params, ByteTokenizer(), ONE).generate([PROMPTS[0]], GREEDY)[0]
+def test_what_was_read_is_not_read_again_and_changes_nothing(params):
+    with Engine(MODEL, params, ByteTokenizer(), ONE, slots=1) as engine:
+        first = generate(engine, [PROMPTS[0]], GREEDY)[0]
+        longer = PROMPTS[0] + list(first.token_ids) + list(b" And then?")
+        other = [*longer[:20], 65, *longer[21:]]
+        count, again = reused(engine, longer)
+        assert count == len(PROMPTS[0]) + len(first.token_ids) - 1
+        count, changed = reused(engine, other)
+        assert count == 20
+    for prompt, answer in ((longer, again), (other, changed)):
+        with Engine(MODEL, params, ByteTokenizer(), ONE, slots=1) as fresh:
+            assert reused(fresh, prompt) == (0, answer)
+
+
+def test_an_end_token_ends_unless_it_is_ignored(engine, params):
+    free = generate(engine, [PROMPTS[0]], GREEDY)[0]
     end = free.token_ids[4]
     first = free.token_ids.index(end)
-    stopping = Generator(MODEL, params, ByteTokenizer(), ONE, stop_ids=[end])
-    ended = stopping.generate([PROMPTS[0]], GREEDY)[0]
-    assert ended.token_ids == free.token_ids[: first + 1]
-    assert ended.finish_reason == "stop"
-    assert ended.text == ByteTokenizer().decode(free.token_ids[:first])
-    assert stopping.generate([PROMPTS[0]], replace(GREEDY, ignore_eos=True))[0] == free
+    with Engine(MODEL, params, ByteTokenizer(), ONE, stop_ids=[end]) as stopping:
+        ended = generate(stopping, [PROMPTS[0]], GREEDY)[0]
+        assert ended.token_ids == free.token_ids[: first + 1]
+        assert ended.finish_reason == "stop"
+        assert ended.text == ByteTokenizer().decode(free.token_ids[:first])
+        ignoring = generate(stopping, [PROMPTS[0]], replace(GREEDY, ignore_eos=True))[0]
+    assert (ignoring.token_ids, ignoring.text) == (free.token_ids, free.text)
 
 
-def test_what_is_heard_is_what_is_returned(generator):
+def test_what_is_heard_is_what_is_returned(engine):
     heard = [""] * len(PROMPTS)
 
     def hear(i: int, more: str) -> None:
         heard[i] += more
 
-    completions = generator.generate(PROMPTS, GREEDY, hear)
+    completions = generate(engine, PROMPTS, GREEDY, hear)
     assert heard == [one.text for one in completions]
 
 
-def test_a_prompt_too_long_or_empty_is_refused(generator):
+def test_a_prompt_too_long_or_empty_is_refused(engine):
     with pytest.raises(InputError, match="has 128 tokens and the model reads 128"):
-        generator.generate([[65] * 128], GREEDY)
+        generate(engine, [[65] * 128], GREEDY)
     with pytest.raises(InputError, match="empty"):
-        generator.generate([[]], GREEDY)
+        generate(engine, [[]], GREEDY)
 
 
-def test_an_answer_ends_where_the_context_does(generator):
-    completion = generator.generate([[65] * 125], GREEDY)[0]
+def test_an_answer_ends_where_the_context_does(engine):
+    completion = generate(engine, [[65] * 125], GREEDY)[0]
     assert len(completion.token_ids) == 3
     assert completion.finish_reason == "length"
 
@@ -133,13 +146,13 @@ def test_an_answer_ends_where_the_context_does(generator):
 @pytest.mark.parametrize(
     "mesh", [MeshConfig(fsdp=2, tensor=2), MeshConfig(data=4), MeshConfig(fsdp=2, context=2)], ids=str
 )
-def test_sharded_generation_is_whole_generation(generator, params, mesh):
+def test_sharded_generation_is_whole_generation(engine, params, mesh):
     with jax.set_mesh(make_mesh(mesh, jax.devices()[:4])) as _:
         placed = jax.tree.map(
             lambda x, like: jax.device_put(np.asarray(x), like.sharding.spec), params, MODEL.abstract()
         )
-    split = Generator(MODEL, placed, ByteTokenizer(), make_mesh(mesh, jax.devices()[:4]))
     sampling = Sampling(temperature=0.8, top_k=20, seed=3, max_tokens=8)
-    for sampled in (replace(GREEDY, max_tokens=8), sampling):
-        whole = generator.generate(PROMPTS, sampled)
-        assert [one.token_ids for one in split.generate(PROMPTS, sampled)] == [one.token_ids for one in whole]
+    with Engine(MODEL, placed, ByteTokenizer(), make_mesh(mesh, jax.devices()[:4])) as split:
+        for sampled in (replace(GREEDY, max_tokens=8), sampling):
+            whole = generate(engine, PROMPTS, sampled)
+            assert [one.token_ids for one in generate(split, PROMPTS, sampled)] == [one.token_ids for one in whole]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxchat.errors import InputError
-from jaxchat.sample.methods import Sampling, choose, methods, truncate
+from jaxchat.sample.methods import History, Sampling, adjust, allow, choose, methods, truncate
 
 V = 40
 LOGITS = np.random.default_rng(0).normal(scale=2.0, size=(1, V)).astype(np.float32)
@@ -53,8 +53,8 @@ def test_the_tokens_kept_are_those_of_the_definition(sampling):
 
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
 def test_draws_have_the_probabilities_of_the_definition(sampling):
-    draws, unseen = 20_000, jnp.zeros((1, V), bool)
-    one = jax.jit(lambda index: choose(jnp.asarray(LOGITS), unseen, index[None], methods([sampling]))[0][0])
+    draws = 20_000
+    one = jax.jit(lambda index: choose(jnp.asarray(LOGITS), index[None], methods([sampling]))[0])
     tokens = np.asarray(jax.lax.map(one, jnp.arange(draws), batch_size=1000))
     expected = by_definition(LOGITS[0], sampling) * draws
     counts = np.bincount(tokens, minlength=V)
@@ -68,18 +68,12 @@ def test_draws_have_the_probabilities_of_the_definition(sampling):
 def test_rows_with_different_settings_do_not_disturb_each_other():
     rows = [Sampling(temperature=0.0), *SAMPLINGS]
     logits = np.repeat(LOGITS, len(rows), 0)
-    unseen, index = np.zeros(logits.shape, bool), np.arange(len(rows))
-    together, _ = choose(jnp.asarray(logits), unseen, index, methods(rows))
+    index = np.arange(len(rows))
+    together = choose(jnp.asarray(logits), index, methods(rows))
     for row, sampling in enumerate(rows):
-        alone, _ = choose(jnp.asarray(LOGITS), unseen[:1], index[row : row + 1], methods([sampling]))
+        alone = choose(jnp.asarray(LOGITS), index[row : row + 1], methods([sampling]))
         assert alone[0] == together[row]
     assert together[0] == LOGITS[0].argmax()
-
-
-def test_log_probabilities_are_the_models_own():
-    harsh = Sampling(temperature=0.3, top_k=2, repetition_penalty=1.5)
-    token, logprob = choose(jnp.asarray(LOGITS), np.ones((1, V), bool), np.array([0]), methods([harsh]))
-    np.testing.assert_allclose(logprob[0], np.log(softmax(LOGITS[0].astype(np.float64)))[token[0]], rtol=1e-5)
 
 
 def test_the_repetition_penalty_is_that_of_transformers():
@@ -93,15 +87,34 @@ def test_the_repetition_penalty_is_that_of_transformers():
         theirs = RepetitionPenaltyLogitsProcessor(penalty)(
             torch.tensor(np.flatnonzero(seen[0])[None]), torch.tensor(logits)
         )
-        greedy = Sampling(temperature=0, repetition_penalty=penalty)
-        token, _ = choose(jnp.asarray(logits), seen, np.array([0]), methods([greedy]))
-        assert int(token[0]) == int(theirs.argmax())
+        history = History(seen, np.zeros((1, V), np.int32), np.zeros((1, V), np.float32))
+        ours = adjust(jnp.asarray(logits), history, methods([Sampling(repetition_penalty=penalty)]))
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+def test_penalties_and_biases_are_openais():
+    """Logit plus bias, minus count times frequency, minus presence; only the answer counts."""
+    rng = np.random.default_rng(2)
+    said, asked = rng.integers(0, 3, (1, V)), rng.random((1, V)) < 0.5
+    bias = rng.normal(size=(1, V)).astype(np.float32)
+    sampling = Sampling(presence_penalty=0.7, frequency_penalty=-0.3)
+    ours = adjust(jnp.asarray(LOGITS), History(asked, said, bias), methods([sampling]))
+    np.testing.assert_allclose(ours, LOGITS + bias + 0.3 * said - 0.7 * (said > 0), rtol=1e-5)
+
+
+def test_only_what_a_mask_allows_can_be_chosen():
+    allowed = np.random.default_rng(3).random((1, V)) < 0.5
+    bits = np.zeros((1, 32 * -(-V // 32)), bool)
+    bits[:, :V] = allowed
+    words = np.packbits(bits, axis=1, bitorder="little").view("<i4")
+    np.testing.assert_array_equal(np.isfinite(allow(jnp.asarray(LOGITS), words)), allowed)
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
     [("temperature", -1.0), ("top_k", -1), ("top_p", 0.0), ("top_p", 1.1), ("min_p", 2.0), ("max_tokens", 0),
-     ("repetition_penalty", 0.0), ("stop", ("",)), ("seed", -1)],
+     ("repetition_penalty", 0.0), ("presence_penalty", float("nan")), ("logit_bias", ((-1, 0.0),)), ("stop", ("",)),
+     ("seed", -1)],
 )  # fmt: skip
 def test_settings_that_mean_nothing_are_refused(field, value):
     with pytest.raises(InputError, match="--" + field.replace("_", "-")):

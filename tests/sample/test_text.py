@@ -13,17 +13,22 @@ def write(
     text: str, *, stop: tuple[str, ...] = (), chunk: int = 1, max_tokens: int = 100, ends: frozenset[int] = frozenset()
 ):
     heard: list[str] = []
-    writer = Writer(ByteTokenizer(), Sampling(stop=stop, max_tokens=max_tokens), ends, heard.append)
+    writer = Writer(ByteTokenizer(), Sampling(stop=stop, max_tokens=max_tokens), ends)
     ids = ByteTokenizer().encode(text)
     for at in range(0, len(ids), chunk):
         writer.write(ids[at : at + chunk], [-1.0] * len(ids[at : at + chunk]))
+        heard.append(writer.delta().text)
     return writer, heard
+
+
+def closed(writer: Writer):
+    return writer.text, tuple(writer.token_ids), tuple(writer.logprobs), writer.finish_reason
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 7, 50])
 def test_a_stop_string_ends_and_is_left_out_wherever_it_is_cut(chunk):
     writer, heard = write("one two STOP three", stop=("STOP",), chunk=chunk)
-    text, token_ids, logprobs, reason = writer.close()
+    text, token_ids, logprobs, reason = closed(writer)
     assert text == "".join(heard) == "one two "
     assert reason == "stop"
     assert ByteTokenizer().decode(token_ids) == "one two STOP"
@@ -31,13 +36,13 @@ def test_a_stop_string_ends_and_is_left_out_wherever_it_is_cut(chunk):
 
 
 def test_the_first_of_several_stop_strings_counts():
-    assert write("a b c d", stop=("d", "b"), chunk=50)[0].close()[0] == "a "
+    assert write("a b c d", stop=("d", "b"), chunk=50)[0].text == "a "
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 5])
 def test_characters_of_several_tokens_are_heard_whole(chunk):
     writer, heard = write("né 你好 🙂 ok", chunk=chunk, max_tokens=len("né 你好 🙂 ok".encode()))
-    assert "".join(heard) == "né 你好 🙂 ok" == writer.close()[0]
+    assert "".join(heard) == "né 你好 🙂 ok" == writer.text
     assert not any("\N{REPLACEMENT CHARACTER}" in part for part in heard)
 
 
@@ -48,5 +53,5 @@ def test_what_began_like_a_stop_string_is_heard_once_it_is_none():
 
 
 def test_length_and_end_tokens():
-    assert write("abcdef", max_tokens=3)[0].close() == ("abc", (97, 98, 99), (-1.0,) * 3, "length")
-    assert write("abcdef", ends=frozenset([100]))[0].close() == ("abc", (97, 98, 99, 100), (-1.0,) * 4, "stop")
+    assert closed(write("abcdef", max_tokens=3)[0]) == ("abc", (97, 98, 99), (-1.0,) * 3, "length")
+    assert closed(write("abcdef", ends=frozenset([100]))[0]) == ("abc", (97, 98, 99, 100), (-1.0,) * 4, "stop")

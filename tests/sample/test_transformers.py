@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import jax
@@ -11,7 +12,8 @@ import pytest
 from jaxchat.mesh import make_mesh
 from jaxchat.models.decoder import Model
 from jaxchat.models.presets import tiny
-from jaxchat.sample.generate import Generator
+from jaxchat.sample.engine import Engine
+from jaxchat.sample.generate import generate
 from jaxchat.sample.methods import Sampling
 from jaxchat.testing import ByteTokenizer
 
@@ -43,7 +45,7 @@ def llama():
 
 
 @pytest.fixture(scope="module")
-def generator(llama) -> Generator:
+def engine(llama) -> Iterator[Engine]:
     weights = {name: value.numpy() for name, value in llama.state_dict().items()}
     N, K, H, D = CONFIG.heads, CONFIG.kv_heads, CONFIG.head_size, CONFIG.width
 
@@ -74,17 +76,18 @@ def generator(llama) -> Generator:
     mesh = make_mesh(devices=jax.devices()[:1])
     with jax.set_mesh(mesh):
         placed = jax.tree.map(lambda x, like: jax.device_put(x, like.sharding.spec), params, Model(CONFIG).abstract())
-    return Generator(Model(CONFIG), placed, ByteTokenizer(), mesh)
+    with Engine(Model(CONFIG), placed, ByteTokenizer(), mesh) as engine:
+        yield engine
 
 
 @pytest.mark.parametrize("penalty", [1.0, 1.3])
-def test_greedy_tokens_are_those_of_transformers(llama, generator, penalty):
+def test_greedy_tokens_are_those_of_transformers(llama, engine, penalty):
     import torch
 
     rng = np.random.default_rng(0)
     prompts = [rng.integers(0, 256, length).tolist() for length in LENGTHS]
     greedy = Sampling(temperature=0, repetition_penalty=penalty, max_tokens=TOKENS)
-    for prompt, completion in zip(prompts, generator.generate(prompts, greedy), strict=True):
+    for prompt, completion in zip(prompts, generate(engine, prompts, greedy), strict=True):
         theirs = llama.generate(
             torch.tensor([prompt]),
             attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
