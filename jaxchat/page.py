@@ -42,6 +42,10 @@ details { padding: 8px 0; } details + details { border-top: 1px solid var(--line
 summary { cursor: pointer; display: flex; gap: 12px; justify-content: space-between; overflow-wrap: anywhere; }
 summary::before { content: "▸"; color: var(--soft); } details[open] > summary::before { content: "▾"; }
 summary span:first-of-type { flex: 1; } summary small, .where { color: var(--soft); font-size: 12px; }
+.span { position: relative; height: 14px; border-bottom: 1px solid var(--line); }
+.whisker { position: absolute; top: 6px; height: 2px; background: var(--bar); }
+.dot { position: absolute; top: 3px; width: 8px; height: 8px; margin-left: -4px; border-radius: 50%;
+  background: var(--bar); }
 .chart { width: 100%; height: auto; } .chart text { fill: var(--soft); font-size: 11px; }
 .chart .grid { stroke: var(--line); } .chart .line { fill: none; stroke-width: 2; stroke-linejoin: round; }
 .key { color: var(--soft); font-size: 13px; }
@@ -115,6 +119,23 @@ def bars(counts: Mapping[str, int], most: int = MOST_BARS, *, shares: bool = Tru
     )
     rest = len(counts) - len(shown)
     return f'<div class="bars">{cells}</div>' + (f"<p>and {rest:,} more</p>" if rest and shares else "")
+
+
+def intervals(values: Mapping[str, tuple[float, float, float]]) -> str:
+    """Figures with their bounds, (figure, low, high) by name, as dots on whiskers over one axis."""
+    low, high = min(low for _, low, _ in values.values()), max(high for _, _, high in values.values())
+    wide = (high - low) or 1.0
+
+    def at(value: float) -> float:
+        return 4 + 92 * (value - low) / wide
+
+    cells = "".join(
+        f'<div class="name" dir="auto">{escape(name)}</div><div class="span" title="{down:.4g} to {up:.4g}">'
+        f'<div class="whisker" style="left:{at(down):.2f}%;width:{at(up) - at(down):.2f}%"></div>'
+        f'<div class="dot" style="left:{at(value):.2f}%"></div></div><div class="n">{value:.4g}</div>'
+        for name, (value, down, up) in values.items()
+    )
+    return f'<div class="bars">{cells}</div>'
 
 
 def share(part: float) -> str:

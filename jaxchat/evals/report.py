@@ -1,26 +1,33 @@
-"""Several models on several folders of conversations: the result as JSON, and as tables for people."""
+"""Several models on several folders of conversations: the result as JSON, and as tables on a terminal."""
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jaxchat.chat.conversation import read_conversations
+from jaxchat.chat.conversation import Conversation, read_conversations
 from jaxchat.chat.template import ChatFormat
 from jaxchat.chat.tokenizer import Tokenizer
 from jaxchat.errors import InputError
 from jaxchat.evals.perplexity import score
+from jaxchat.evals.scores import Scores, difference
 from jaxchat.files import resolve
 from jaxchat.hub.open import locate, open_model, open_tokenizer
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def evaluate(
     models: Sequence[str], data: Sequence[str | Path], *, template: str | None = None, stride: int | None = None
 ) -> dict[str, Any]:
-    """`{"models": {MODEL: {DATASET: figures}}, "tasks": {}}`, both named as they are given; see evals/perplexity.py for
-    the figures. `template`: a chat template's source in place of the models' own.
+    """`{"models": {MODEL: {DATASET: figures}}, "differences": [...], "tasks": {}}`, named as they are given; see
+    evals/scores.py for the figures. A difference is between a model and the first one. `template`: a chat template's
+    source in place of the models' own.
 
     Whatever can be wrong with a model's form, its template or the data is found before anything is computed.
     Raises InputError for those.
@@ -29,17 +36,45 @@ def evaluate(
     for name, conversations in folders.items():
         if not conversations:
             raise InputError(f"{name} holds no conversations; import some with `jaxchat data import`")
+    models = list(dict.fromkeys(models))
     for model in models:
         _format(model, open_tokenizer(locate(model)), template)
-    found: dict[str, Any] = {}
-    for model in dict.fromkeys(models):
+    languages = {name: _languages(conversations) for name, conversations in folders.items()}
+    scored: dict[str, dict[str, Scores]] = {}
+    for model in models:
         opened = open_model(model)
         format = _format(model, opened.tokenizer, template)
-        found[model] = {
-            name: score(opened, format, conversations, stride=stride, label=f"{model} on {name}").figures()
+        scored[model] = {
+            name: score(
+                opened, format, conversations, stride=stride, label=f"{model} on {name}", languages=languages[name]
+            )
             for name, conversations in folders.items()
         }
-    return {"models": found, "tasks": {}}
+    return {
+        "models": {model: {name: one.figures() for name, one in each.items()} for model, each in scored.items()},
+        "differences": [
+            {"model": model, "against": models[0], "data": name, **difference(scored[models[0]][name], one)}
+            for model in models[1:]
+            for name, one in scored[model].items()
+        ],
+        "tasks": {},
+    }
+
+
+def _languages(conversations: Sequence[Conversation]) -> dict[str, str]:
+    """What each conversation speaks, by its id: as cleaning wrote it down, else told now where lingua is installed."""
+    found = {talk.id: str(talk.meta["language"]) for talk in conversations if talk.meta.get("language")}
+    rest = [talk for talk in conversations if talk.id not in found]
+    if rest and find_spec("lingua"):
+        from jaxchat.curation.language import Language
+        from jaxchat.curation.step import Kept
+
+        step = Language()
+        for talk in rest:
+            told = step.apply(talk)
+            assert isinstance(told, Kept)  # without a list to keep, none is dropped
+            found[talk.id] = told.conversation.meta["language"]
+    return {talk.id: found.get(talk.id, "und") for talk in conversations}
 
 
 def _format(model: str, tokenizer: Tokenizer, template: str | None) -> ChatFormat:
@@ -49,41 +84,100 @@ def _format(model: str, tokenizer: Tokenizer, template: str | None) -> ChatForma
 
 
 def show(result: dict[str, Any]) -> None:
-    """Prints a table for every dataset, and what was refused or read through windows."""
+    """Prints a table for every dataset, what tells its parts and the models apart, and what was refused or read through
+    windows."""
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
 
     console = Console(width=None if sys.stdout.isatty() else 140)
-    datasets = dict.fromkeys(name for scored in result["models"].values() for name in scored)
-    for name in datasets:
-        table = Table(title=escape(name), title_justify="left")
-        table.add_column("model", overflow="fold")
-        for column in ("tokens", "perplexity", "a word", "bits a byte", "assistant's", "perplexity", "bits a byte"):
-            table.add_column(column, justify="right")
-        notes = []
-        for model, scored in result["models"].items():
-            figures, own = scored[name], scored[name]["assistant"]
-            table.add_row(
-                escape(model),
-                f"{figures['tokens']:,}",
-                *(_figure(figures[key]) for key in ("perplexity", "word_perplexity", "bits_per_byte")),
-                f"{own['tokens']:,}",
-                *(_figure(own[key]) for key in ("perplexity", "bits_per_byte")),
-            )
-            for reason, count in figures["refusals"].items():
-                notes.append(f"{model}: {count:,} conversations refused by its template: {reason}")
-            if figures["long"]:
-                notes.append(
-                    f"{model}: {figures['long']:,} conversations longer than its context, "
-                    f"read through windows {figures['stride']:,} tokens apart"
-                )
-        console.print(table)
-        for note in notes:
+    for name in dict.fromkeys(name for scored in result["models"].values() for name in scored):
+        each = {model: scored[name] for model, scored in result["models"].items()}
+        console.print(_table(name, each))
+        for kind, title in KINDS.items():
+            if len({group for figures in each.values() for group in figures["by"][kind]}) > 1:
+                console.print(_parts(title, {model: figures["by"][kind] for model, figures in each.items()}))
+        for note in [*notes(each), *(compared(one) for one in result["differences"] if one["data"] == name)]:
             console.print(note, markup=False, highlight=False, soft_wrap=True)
 
 
-def _figure(value: float | None) -> str:
+# What conversations are told apart by, and what to call it.
+KINDS = {"source": "source", "language": "language", "length": "tokens of the conversation", "turn": "assistant's turn"}
+
+
+def notes(each: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What a model refused or read through windows, in words; `each` model's figures on one dataset."""
+    found = []
+    for model, figures in each.items():
+        for reason, count in figures["refusals"].items():
+            found.append(f"{model}: {count:,} conversations refused by its template: {reason}")
+        if figures["long"]:
+            found.append(
+                f"{model}: {figures['long']:,} conversations longer than its context, "
+                f"read through windows {figures['stride']:,} tokens apart"
+            )
+    return found
+
+
+def compared(one: Mapping[str, Any]) -> str:
+    """A difference between two models in words."""
+    if one["bits_per_byte"] is None:
+        return f"{one['model']} and {one['against']} scored no conversation both"
+    low, high = one["interval"] or (math.nan, math.nan)
+    sure = "more" if low > 0 else "fewer" if high < 0 else "not surely other"
+    return (
+        f"{one['model']} needs {sure} bits a byte than {one['against']}: {one['bits_per_byte']:+.4f} "
+        f"(95 %: {low:+.4f} to {high:+.4f}) over {one['conversations']:,} conversations"
+    )
+
+
+def _table(name: str, each: Mapping[str, Mapping[str, Any]]) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(name), title_justify="left")
+    table.add_column("model", overflow="fold")
+    for column in ("tokens", "perplexity", "a word", "bits a byte", "assistant's", "perplexity", "bits a byte"):
+        table.add_column(column, justify="right")
+    for model, figures in each.items():
+        own = figures["assistant"]
+        table.add_row(
+            escape(model),
+            f"{figures['tokens']:,}",
+            *(figure(figures, key) for key in ("perplexity", "word_perplexity", "bits_per_byte")),
+            f"{own['tokens']:,}",
+            *(figure(own, key) for key in ("perplexity", "bits_per_byte")),
+        )
+    return table
+
+
+def _parts(title: str, each: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table:
+    """Bits a byte and perplexity of the assistant's tokens in every group, a column a model."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=f"by {title}: perplexity of the assistant's tokens", title_justify="left")
+    table.add_column(title, overflow="fold")
+    for column in ("tokens", *each):
+        table.add_column(escape(column), justify="right", overflow="fold")
+    for group in dict.fromkeys(group for groups in each.values() for group in groups):
+        own = [assistants(groups[group]) if group in groups else None for groups in each.values()]
+        tokens = next(figures["tokens"] for figures in own if figures)
+        table.add_row(escape(group), f"{tokens:,}", *(figure(one, "perplexity") if one else "-" for one in own))
+    return table
+
+
+def assistants(figures: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The figures of the assistant's tokens in a group; a group of turns has no others."""
+    return figures.get("assistant", figures)
+
+
+def figure(figures: Mapping[str, Any], key: str) -> str:
+    """One figure as it is shown, with half the width of its interval where it has one."""
+    value, bounds = figures[key], (figures.get("interval") or {}).get(key)
     if value is None:
         return "-"
+    sure = "" if not bounds or None in bounds else f" ±{_number((bounds[1] - bounds[0]) / 2)}"
+    return _number(value) + sure
+
+
+def _number(value: float) -> str:
     return f"{value:.3f}" if value < 100 else f"{value:,.1f}" if value < 1e9 else f"{value:.3g}"

@@ -16,19 +16,19 @@ import numpy as np
 
 from jaxchat.data.packing import Piece, pack, row_arrays
 
-# What a piece's weights say of a token: context only, scored, scored and the assistant's.
-CONTEXT, SCORED, ASSISTANT = 0.0, 1.0, 2.0
+# What a piece's weights say of a token that is context only; of one that is scored they say which part it belongs to.
+CONTEXT = 0.0
 # Tokens of the shortest rows: a few conversations fit, and attention still costs little of the whole.
 SHORTEST = 1024
 
 
-def windows(ids: np.ndarray, assistant: np.ndarray, context: int, stride: int) -> Iterator[Piece]:
-    """The pieces, of at most `context` tokens, in which the conversation `ids` is scored. int32[n], bool[n]."""
-    kinds = np.where(assistant, ASSISTANT, SCORED).astype(np.float32)
+def windows(ids: np.ndarray, part: np.ndarray, context: int, stride: int) -> Iterator[Piece]:
+    """The pieces, of at most `context` tokens, in which the conversation `ids`, int32[n], is scored. part: which part
+    each token is of, counted from 1, int[n]."""
     scored, end = 1, min(context, len(ids))
     while scored < len(ids):
         start = max(0, end - context)
-        weights = kinds[start:end].copy()
+        weights = part[start:end].astype(np.float32)
         weights[: scored - start] = CONTEXT
         yield Piece(ids[start:end], weights)
         scored, end = end, min(end + stride, len(ids))

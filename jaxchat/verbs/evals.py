@@ -19,7 +19,9 @@ class Eval(Verb):
     """Measure models on conversations: perplexity, per word and bits per byte.
 
     A folder is scored whole, each conversation alone, rendered by the model's template, every token but the first; the
-    assistant's tokens are measured apart as well.
+    assistant's tokens are measured apart as well. Figures have 95 % intervals, by the bootstrap over conversations,
+    and every other model is compared with the first on the conversations that both scored. FILE.json receives all
+    of it, by source, language, length and turn too, and FILE.html a page to look at.
     """
 
     usage = "MODEL ... --data DIR ... [--out FILE.json]"
@@ -40,6 +42,7 @@ class Eval(Verb):
         import json
 
         from jaxchat.chat.template import load_template
+        from jaxchat.evals.page import page
         from jaxchat.evals.report import evaluate, show
 
         models = some(self.models, "MODEL")
@@ -51,4 +54,10 @@ class Eval(Verb):
             if file:
                 json.dump(scores, file, ensure_ascii=False, indent=2)
         show(scores)
-        return Made(f"{len(models)} x {len(data)} scores" + (f" in {self.out}" if self.out else ""), scores)
+        where = ""
+        if self.out:
+            looked_at = self.out.with_suffix(".html")
+            with replacing(looked_at) as file:
+                file.write(page(scores))
+            where = f" in {self.out}, to look at in {looked_at}"
+        return Made(f"{len(models)} x {len(data)} scores{where}", scores)

@@ -19,7 +19,8 @@ from jaxchat.chat.conversation import Conversation, Message, read_conversations
 from jaxchat.chat.template import ChatFormat
 from jaxchat.corpora.importing import import_corpus
 from jaxchat.errors import InputError
-from jaxchat.evals.perplexity import Scores, score
+from jaxchat.evals.perplexity import score
+from jaxchat.evals.scores import Scores
 from jaxchat.hub.export import export
 from jaxchat.hub.open import Opened, Place, open_model
 from jaxchat.mesh import MeshConfig, make_mesh
@@ -98,6 +99,9 @@ def is_assistant(message: Message) -> bool:
 
 def figures(scores: Scores, *names: str) -> dict[str, Any]:
     found = scores.figures()
+    for name in ("by", "interval"):
+        del found[name]
+    del found["assistant"]["interval"]
     assert sum(found.pop("refusals").values()) == found["refused"]
     found |= {f"assistant.{name}": value for name, value in found.pop("assistant").items()}
     return {name: found[name] for name in names or found}
@@ -110,7 +114,7 @@ def test_as_every_conversation_alone_by_the_definitions(tiny: Opened, batch_toke
     expected = scored_alone(tiny, conversations)
     found = score(tiny, tiny.format, conversations, batch_tokens=batch_tokens)
     assert figures(found, *expected) == pytest.approx(expected, rel=1e-5)
-    assert found.conversations == 12 and found.long == 0 and not found.refusals
+    assert len(found.talks) == 12 and found.long == 0 and not found.refusals
 
 
 def test_the_order_and_company_of_conversations_change_nothing(tiny: Opened):
@@ -135,6 +139,23 @@ def test_without_a_turn_of_the_assistant_its_figures_do_not_exist(tiny: Opened):
     found = figures(score(tiny, tiny.format, [Conversation("a", (Message("user", "Hello"),))]))
     assert found["tokens"] > 0 and found["assistant.tokens"] == 0
     assert found["assistant.perplexity"] is None and found["assistant.bits_per_byte"] is None
+
+
+def test_sources_languages_lengths_and_turns_are_those_of_the_conversations_alone(tiny: Opened):
+    talks = [replace(talk, source="ab"[i % 2]) for i, talk in enumerate(small_conversations(9, turns=9))]
+    found = score(tiny, tiny.format, talks, languages={talk.id: "en" for talk in talks[1:]})
+    by = found.figures()["by"]
+    assert set(by["source"]) == {"a", "b"} and set(by["language"]) == {"en", "und"}
+    for kind in ("source", "language", "length"):
+        assert sum(group["tokens"] for group in by[kind].values()) == found.all.tokens
+        assert sum(group["conversations"] for group in by[kind].values()) == len(talks)
+    assert sum(group["tokens"] for group in by["turn"].values()) == found.assistant.tokens
+    own = score(tiny, tiny.format, [talk for talk in talks if talk.source == "b"])
+    assert by["source"]["b"]["perplexity"] == pytest.approx(own.all.figures()["perplexity"], rel=1e-5)
+    assert by["source"]["b"]["assistant"]["words"] == own.assistant.words
+    first = [replace(talk, messages=talk.messages[:2]) for talk in talks]
+    expected = score(tiny, tiny.format, first).assistant.figures()
+    assert by["turn"]["1"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_turns_that_are_not_to_be_trained_on_are_not_counted_as_the_assistants(tiny: Opened):
@@ -193,7 +214,7 @@ def test_what_the_template_refuses_is_counted_by_reason(tiny: Opened):
     ask = Message("user", "Hi")
     bad = [Conversation(f"bad-{i}", (ask, ask)) for i in range(3)] + [Conversation("none", ())]
     found = score(tiny, strict, [*bad, *good])
-    assert found.figures()["refused"] == 4 and found.conversations == 5
+    assert found.figures()["refused"] == 4 and len(found.talks) == 5
     (alternate,) = [reason for reason, count in found.refusals.items() if count == 3]
     assert "turns must alternate" in alternate and "bad-" not in alternate
     assert found.all.nll == pytest.approx(score(tiny, tiny.format, good).all.nll, rel=1e-6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,11 +26,11 @@ def test_it_writes_the_figures_of_every_model_on_every_folder(
     capsys.readouterr()
     assert main(["eval", *models, "--data", *data, "--out", str(out)]) == 0
     shown = capsys.readouterr().out
-    assert shown.splitlines()[-1].endswith(f"scores in {out}")
+    assert shown.splitlines()[-1].endswith(f"scores in {out}, to look at in {out.with_suffix('.html')}")
     assert "1 conversations refused by its template: there are no messages to render" in shown
     assert "windows 128 tokens apart" in shown
     result = json.loads(out.read_text())
-    assert set(result) == {"models", "tasks"} and result["tasks"] == {} and list(result["models"]) == models
+    assert set(result) == {"models", "differences", "tasks"} and result["tasks"] == {} and list(result["models"]) == models
     for scored in result["models"].values():
         assert list(scored) == data
         for figures in scored.values():
@@ -95,3 +96,24 @@ def test_a_bad_place_for_the_file_is_refused_before_the_work(
     capsys.readouterr()
     assert main(["eval", str(model_folder()), "--data", str(data), "--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err == f"jaxchat: {tmp_path} is a folder; name a file to write\n"
+
+
+def test_models_are_compared_and_conversations_told_apart(
+    model_folder: Write, conversations: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    talks = [replace(talk, source="ab"[i % 2]) for i, talk in enumerate(small_conversations(6))]
+    talks[0] = replace(talks[0], meta={"language": "xx"})
+    models = [str(model_folder("first")), str(model_folder("second"))]
+    assert main(["eval", *models, "--data", str(conversations(talks)), "--out", str(tmp_path / "out.json")]) == 0
+    result = json.loads((tmp_path / "out.json").read_text())
+    (difference,) = result["differences"]
+    assert (difference["model"], difference["against"]) == (models[1], models[0])
+    assert difference["bits_per_byte"] == 0 and difference["conversations"] == 6
+    (figures,) = result["models"][models[0]].values()
+    assert set(figures["by"]["source"]) == {"a", "b"} and "xx" in figures["by"]["language"]
+    low, high = figures["interval"]["perplexity"]
+    assert low < figures["perplexity"] < high
+    shown = capsys.readouterr().out
+    assert "by source: perplexity of the assistant's tokens" in shown and "not surely other bits a byte" in shown
+    page = (tmp_path / "out.html").read_text()
+    assert "By source" in page and page.count('class="dot"') == 6

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxchat.data.packing import Piece
-from jaxchat.evals.rows import ASSISTANT, CONTEXT, batches, row_lengths, windows
+from jaxchat.evals.rows import CONTEXT, batches, row_lengths, windows
 
 
 @pytest.mark.parametrize(("context", "lengths"), [(256, [256]), (1024, [1024]), (4096, [1024, 1536, 2048, 3072, 4096])])
@@ -34,12 +34,12 @@ def test_every_piece_stands_in_one_row_whole(sizes: list[int], tokens: int, mult
 @given(st.integers(1, 60), st.integers(2, 20), st.data())
 def test_windows_score_every_token_but_the_first_once(n: int, context: int, data: st.DataObject):
     stride = data.draw(st.integers(1, context - 1))
-    ids, own = np.arange(n, dtype=np.int32), np.arange(n) % 3 == 1
+    ids, part = np.arange(n, dtype=np.int32), 1 + np.arange(n) % 3
     scored = []
-    for i, piece in enumerate(windows(ids, own, context, stride)):
+    for i, piece in enumerate(windows(ids, part, context, stride)):
         assert len(piece.ids) <= context and piece.weights[0] == CONTEXT
         targets = piece.weights > CONTEXT
         scored += piece.ids[targets].tolist()
-        assert ((piece.weights == ASSISTANT) == (targets & own[piece.ids])).all()
+        assert (piece.weights == targets * part[piece.ids]).all()
         assert i == 0 or np.argmax(targets) >= context - stride
     assert scored == list(range(1, n))

@@ -1,0 +1,78 @@
+"""Scores as one page: every model on every dataset, how sure they are, and where the models lie apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from jaxchat.evals.report import KINDS, assistants, compared, figure, notes
+from jaxchat.page import boxed, card, cards, document, intervals, section, table
+
+
+def page(result: Mapping[str, Any]) -> str:
+    """The page of what evals.report found."""
+    models = result["models"]
+    names = dict.fromkeys(name for scored in models.values() for name in scored)
+    parts = [
+        "<h1>Perplexity</h1><p>Lower is better. Bits a byte compare models with different tokenizers; perplexity "
+        "those with the same one. Intervals are of 95 %, by the bootstrap over conversations.</p>"
+    ]
+    for name in names:
+        each = {model: scored[name] for model, scored in models.items()}
+        told = "".join(
+            f"<p>{escape(note)}</p>"
+            for note in [*(compared(one) for one in result["differences"] if one["data"] == name), *notes(each)]
+        )
+        parts.append(section(name, _charts(each) + boxed(_table(each)) + told + _groups(each)))
+    return document("perplexity", "\n".join(parts))
+
+
+def _charts(each: Mapping[str, Mapping[str, Any]]) -> str:
+    own = {model: figures["assistant"] for model, figures in each.items()}
+    shown = []
+    for title, key, of in (
+        ("Bits a byte, all tokens", "bits_per_byte", each),
+        ("Bits a byte, the assistant's tokens", "bits_per_byte", own),
+        ("Perplexity, the assistant's tokens", "perplexity", own),
+    ):
+        values = {
+            model: (figures[key], *((figures["interval"] or {}).get(key) or (figures[key],) * 2))
+            for model, figures in of.items()
+            if figures[key] is not None
+        }
+        if values:
+            shown.append(card(title, intervals(values)))
+    return cards(shown)
+
+
+def _table(each: Mapping[str, Mapping[str, Any]]) -> str:
+    head = ("model", "tokens", "perplexity", "a word", "bits a byte", "assistant's", "perplexity", "bits a byte")
+    rows = (
+        (
+            model,
+            f"{figures['tokens']:,}",
+            *(figure(figures, key) for key in ("perplexity", "word_perplexity", "bits_per_byte")),
+            f"{figures['assistant']['tokens']:,}",
+            *(figure(figures["assistant"], key) for key in ("perplexity", "bits_per_byte")),
+        )
+        for model, figures in each.items()
+    )
+    return table(head, rows, numbers=range(1, 8))
+
+
+def _groups(each: Mapping[str, Mapping[str, Any]]) -> str:
+    shown = []
+    for kind, title in KINDS.items():
+        groups = dict.fromkeys(group for figures in each.values() for group in figures["by"][kind])
+        if len(groups) < 2:
+            continue
+        rows = []
+        for group in groups:
+            own = [figures["by"][kind].get(group) for figures in each.values()]
+            tokens = next(assistants(one)["tokens"] for one in own if one)
+            shown_as = [figure(assistants(one), "perplexity") if one else "-" for one in own]
+            rows.append((group, f"{tokens:,}", *shown_as))
+        inside = table((title, "tokens", *each), rows, numbers=range(1, 2 + len(each)))
+        shown.append(card(f"By {title}: perplexity of the assistant's tokens", inside))
+    return cards(shown)
