@@ -188,9 +188,9 @@ def json_tree(
     keys, with * for any key or any element).
 
     Yields every row, and each other value on the way there whole as a Row of position 0, with its path; before an
-    element or object that holds rows is gone into, its path with None. A row's path is its array's. What cannot be
-    read is rejected, and counts as a row; so does an array of objects beside those that are looked for, lest the rows
-    of a misspelt one are lost.
+    element or object that holds rows is gone into, its path with None. A row's path is its array's. What cannot be read
+    is rejected, and counts as a row; so does an array of objects beside those that are looked for, lest the rows of a
+    misspelt one are lost.
     """
     with _opened(source, ledger) as file:
         walk = _Walk(source, ledger, _Text(source, file), tuple(at))

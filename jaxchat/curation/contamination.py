@@ -17,8 +17,7 @@ from jaxchat.curation.words import has_unspaced, said, words
 from jaxchat.errors import InputError
 
 # Words in a row that two texts do not share by chance (Brown et al. 2020, https://arxiv.org/abs/2005.14165, appendix
-# C).
-# Of characters that are words or less of them, as in Chinese, twice as many.
+# C). Of characters that are words or less of them, as in Chinese, twice as many.
 GRAM, UNSPACED_GRAM = 13, 26
 # A reference shorter than a gram is found whole, inside a message; of fewer words than INSIDE, where it is all of a
 # sentence or two; of fewer than WHOLE, nowhere.
@@ -32,8 +31,7 @@ class Contamination(Step):
     """Drops conversations with a message that shares 13 words in a row with a reference, or that is one.
 
     Case, punctuation and white space make no difference. References of fewer than 4 words are looked for only as part
-    of
-    their whole conversation.
+    of their whole conversation.
     """
 
     name: ClassVar[str] = "contamination"
@@ -148,8 +146,7 @@ def _grams(found: Sequence[str], size: int) -> Iterator[int]:
 
 def read_references(path: Path) -> Iterator[list[str]]:
     """The texts of every conversation or question in a file (.jsonl, .json, .txt with a question a line, also .zst) or
-    a
-    folder of such; of a folder that holds conversations.jsonl, its conversations alone. InputError where there are
+    a folder of such; of a folder that holds conversations.jsonl, its conversations alone. InputError where there are
     none.
     """
     if path.is_dir():

@@ -52,8 +52,7 @@ def run(
     files: Sequence[File], prepared: Prepared, workers: int, work: Path, outputs: Outputs | None
 ) -> tuple[Counts, Sizes]:
     """Cleans `files` into `outputs` (conversations, dropped, rejected; None: nowhere). `work` is an empty folder for
-    what
-    lies between. Returns the counts, and the sizes of the duplicates' clusters by step and id.
+    what lies between. Returns the counts, and the sizes of the duplicates' clusters by step and id.
     """
     counts: Counts = Counter()
     size = sum(Path(file.path).stat().st_size for file in files)

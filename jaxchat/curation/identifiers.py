@@ -32,7 +32,8 @@ _AT = re.compile(r"[\[({<]at[\])}>]|\bat \S+ dot ", re.IGNORECASE)
 _HIDDEN_EMAIL = re.compile(
     rf"(?<![{_L}._%+-])[{_L}][{_L}._%+-]{{1,63}} ?(?:\[at\]|\(at\)|\{{at\}}|<at>) ?[{_L}-]+"
     rf"(?: ?(?:\.|\[dot\]|\(dot\)|\{{dot\}}|<dot>) ?[{_L}-]+){{1,3}}|"
-    rf"(?<![{_L}._%+-])[{_L}][{_L}._%+-]{{1,63}} at [a-z0-9-]{{2,63}} dot (?:com|net|org|edu|gov|io|co|de|fr|uk|cn)\b",
+    rf"(?<![{_L}._%+-])[{_L}][{_L}._%+-]{{1,63}} at (?-i:[a-z0-9-]{{2,63}}) dot "
+    r"(?:com|net|org|edu|gov|io|co|de|fr|uk|cn)\b",
     re.IGNORECASE,
 )
 
@@ -47,10 +48,10 @@ def emails(text: str) -> Iterator[Span]:
 
 
 _IPV4 = re.compile(
-    r"(?<![\d.])(?<![vV])(?<!ersion )(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\d]|\.\d)"
+    r"(?<![\d.])(?<![vV])(?<!ersion )(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?!\d|\.\d|/\d)"
 )
 _IPV6 = re.compile(r"(?<![:.\w])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?:\.\d{1,3}){0,3}(?![:\w])")
-# Of no person: this machine, no machine, the masks of networks.
+# Of no person: this machine, no machine, the masks of networks (and, with a slash behind them, networks).
 _NOBODYS = re.compile(r"127\.|0\.0\.0\.0|255\.|1\.2\.3\.4$")
 
 
@@ -214,7 +215,7 @@ def _taiwan(number: str) -> bool:
 
 
 _DATE = re.compile(
-    r"(?:19|20)\d{2}[-./ ]\d{1,2}[-./ ]\d{1,2}(?:[ T]?\d{1,2})?|\d{1,2}[-./ ]\d{1,2}[-./ ](?:19|20)\d{2}|"
+    r"(?:19|20)\d{2}[-./ ]\d{1,2}[-./ ]\d{1,2}(?:[ T]?\d{1,2})?|\d{1,2}[-./ ]\d{1,2}[-./ ](?:19|20)\d{2}(?: \d{1,2})?|"
     r"(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])|(?:19|20)\d{2} ?[-–/] ?(?:19|20)\d{2}"
 )
 _EXTENSION = r"(?: ?(?:x|ext\.?|extension|доб\.?|转) ?\d{1,6})?"
@@ -231,7 +232,7 @@ _PHONE = re.compile(
     rf"0\d{{1,4}}(?:[ \-/.]\d{{2,8}}){{1,4}}|"
     # Mobile numbers: China; India; the United Kingdom and Germany in one run.
     rf"(?:86[- ]?)?1[3-9]\d[- ]?\d{{4}}[- ]?\d{{4}}|[6-9]\d{{4}}[ -]\d{{5}}|07[1-57-9]\d{{8}}|01[5-7]\d{{8,9}}"
-    rf")(?![{_L}_]|[-.,/]\d| \d)"
+    rf")(?![{_L}_]|[-.,/:]\d| \d| ?[=*])"
 )
 _PHONE_SAID = re.compile(
     r"(?:\b(?:tele?phone|phones?|tel|call(?:ed|ing)?|cell(?:phone)?|mobile|text|sms|fax|whats ?app|"

@@ -16,8 +16,11 @@ from jaxchat.chat.conversation import Conversation
 from jaxchat.curation.step import Dropped, Kept, Step
 from jaxchat.curation.words import has_unspaced, words
 
-_CODE = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|^(?: {4}|\t).*$|\$\$.*?\$\$", re.DOTALL | re.MULTILINE)
-_CODE_MARKS = ("```", "~~~", "$$", "\t", "    ")
+# What is no prose: code, formulas, and where links lead.
+_CODE = re.compile(
+    r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|^(?: {4}|\t)[^\n]*$|\$\$.*?\$\$|https?://[^\s)\]>]+", re.DOTALL | re.MULTILINE
+)
+_CODE_MARKS = ("```", "~~~", "$$", "\t", "    ", "://")
 _SIGNS = re.compile(r"#(?!\w)|\.\.\.|…")
 _BULLET = re.compile(r"\s*(?:[-*•‣●▪]|\d{1,3}[.)])\s")
 

@@ -12,7 +12,7 @@ from jaxchat.curation.step import Kept, Step, edited
 
 # Code keeps its angle brackets and entities: fenced, indented or between backquotes.
 _CODE = re.compile(
-    r"(```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|(?:^(?: {4}|\t).*(?:\n|\Z))+|`[^`\n]+`)", re.DOTALL | re.MULTILINE
+    r"(```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|(?:^(?: {4}|\t)[^\n]*(?:\n|\Z))+|`[^`\n]+`)", re.DOTALL | re.MULTILINE
 )
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});")
 # Elements that pages and dumps are made of. Anything else in angle brackets may be a placeholder or an operator.

@@ -3,10 +3,8 @@
 Candidates come from MinHash with banding (Broder 1997, On the resemblance and containment of documents; Leskovec,
 Rajaraman and Ullman, Mining of Massive Datasets, chapter 3) over the sets of five characters in a row: 64 bands of 4
 values. Task dialogues share many such fives, so a candidate is a duplicate only when the texts themselves agree: 1 -
-(insertions
-and deletions that make one of the other) / (characters of both), the ratio of rapidfuzz. Copies edited at a rate of
-ten in a hundred
-have 0.89 and more; the nearest two of 10,000 dialogues of one task have 0.85.
+(insertions and deletions that make one of the other) / (characters of both), the ratio of rapidfuzz. Copies edited at a
+rate of ten in a hundred have 0.89 and more; the nearest two of 10,000 dialogues of one task have 0.85.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, get_args
 
 from jaxchat.chat.conversation import Conversation
 from jaxchat.curation.identifiers import RECOGNISERS
-from jaxchat.curation.step import Dropped, Kept, Step, edited
+from jaxchat.curation.step import Dropped, Kept, Step, edited_throughout
 from jaxchat.errors import InputError
 
 Kind = Literal["email", "wallet", "iban", "ip", "card", "id", "phone"]
@@ -20,7 +20,8 @@ _CANDIDATE = re.compile(r"\d|[@＠]|\bat \S+ dot \b|[\[({<]at[\])}>]")
 @dataclass(frozen=True)
 class PersonalData(Step):
     """Replaces emails, phone numbers, card numbers (Luhn), IBANs, IP addresses, wallets and national ids by <EMAIL>,
-    <PHONE> and so on. What was there is nowhere written down. Names of people are the entities step's.
+    <PHONE> and so on, in the texts and in what is known beside them. What was there is nowhere written down. Names of
+    people are the entities step's.
     """
 
     name: ClassVar[str] = "personal-data"
@@ -42,7 +43,7 @@ class PersonalData(Step):
 
     def apply(self, conversation: Conversation) -> Kept | Dropped:
         counts: Counter[str] = Counter()
-        masked = edited(conversation, lambda text: self.mask(text, counts))
+        masked = edited_throughout(conversation, lambda text: self.mask(text, counts))
         if counts and self.act == "drop":
             return Dropped("personal data", ", ".join(sorted(counts)))
         return Kept(masked, counts)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from jaxchat.chat.conversation import Conversation
+from jaxchat.curation.own_function import own_function
 from jaxchat.curation.step import Dropped, Kept, Step
 from jaxchat.curation.words import has_unspaced
 from jaxchat.errors import InputError
@@ -47,8 +45,6 @@ HARMLESS = {
 }
 _WORD = re.compile(r"[^\s.,;:!?\"“”„()\[\]{}<>…—–/|~`_]+")
 
-Scorer = Callable[[str, str], float]
-
 
 @dataclass(frozen=True)
 class Profanity(Step):
@@ -67,8 +63,8 @@ class Profanity(Step):
     act: Literal["drop", "untrain"] = "drop"
     """Drop the conversation, or keep it and train on none of such turns."""
     scorer: str | None = None
-    """MODULE:FUNCTION of your own that gives a text and its language's code a score from 0 to 1, instead of the
-    lists."""
+    """MODULE:FUNCTION of your own, installed or in this folder, that gives a text and its language's code a score from
+    0 to 1, instead of the lists."""
     lists: Path | None = None
     """A folder of lists of your own, CODE.txt (en.txt, say) with a word or phrase a line, instead of ours."""
     allow: tuple[str, ...] = ()
@@ -76,7 +72,7 @@ class Profanity(Step):
 
     def prepared(self) -> Step:
         if self.scorer:
-            _scorer(self.scorer)
+            own_function(self.scorer, "--profanity.scorer")
             return self
         read: dict[str, Any] = {code: _Words.of(listed, self.allow) for code, listed in _lists(self.lists).items()}
         return _ByLists(**{**vars(self), "words": read})
@@ -97,7 +93,7 @@ class Profanity(Step):
         return Kept(replace(conversation, messages=tuple(messages)), {"turns not to train on": counted})
 
     def score(self, text: str, language: str) -> float:
-        return float(_scorer(self.scorer)(text, language)) if self.scorer else 0.0
+        return float(own_function(self.scorer, "--profanity.scorer")(text, language)) if self.scorer else 0.0
 
 
 @dataclass(frozen=True)
@@ -138,18 +134,6 @@ class _ByLists(Profanity):
         codes = {language, "en"} & self.words.keys()
         unspaced = has_unspaced(text)
         return 1 - 0.5 ** sum(self.words[code].count(text, found, unspaced) for code in codes)
-
-
-@cache
-def _scorer(name: str) -> Scorer:
-    module, _, function = name.partition(":")
-    try:
-        scorer = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"--profanity.scorer {name}: {error}; name an importable MODULE:FUNCTION") from None
-    if not callable(scorer):
-        raise InputError(f"--profanity.scorer {name} is no function")
-    return scorer
 
 
 def _lists(folder: Path | None) -> dict[str, frozenset[str]]:

@@ -4,8 +4,8 @@ The rules and their bounds are those of Rae et al. 2021, Scaling Language Models
 Training Gopher (https://arxiv.org/abs/2112.11446), table A1, adapted to chat: each long turn is judged as a document of
 its own, and what Gopher counts of a document's lines is counted of a conversation's turns. Turns of few words ("yes",
 "thank you") are said again and again by anyone and do not count. What a user pastes to ask about may repeat itself.
-Answers are shorter than web pages and keep to one thing, so Gopher's bounds are widened by half. In scripts
-without spaces between words a word is taken for two characters.
+Answers are shorter than web pages and keep to one thing, so Gopher's bounds are widened by half. In scripts without
+spaces between words a word is taken for two characters.
 """
 
 from __future__ import annotations
@@ -23,7 +23,12 @@ from jaxchat.curation.words import has_unspaced, words
 # Share of the characters that the commonest n-gram may make up, and that all n-grams said twice may.
 TOP = {2: 0.20, 3: 0.18, 4: 0.16}
 REPEATED = {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10}
-_CODE = re.compile(r"```.*?(?:```|\Z)|^(?: {4}|\t|\s*\|).*$", re.DOTALL | re.MULTILINE)
+# Formulas say the same again as code does: a matrix in every line.
+_CODE = re.compile(
+    r"```.*?(?:```|\Z)|^(?: {4}|\t|[ \t]*\|)[^\n]*$|\$\$.*?\$\$|\$(?=\S)[^$\n]+(?<=\S)\$(?!\d)|\\\[.*?\\\]|\\\(.*?\\\)|"
+    r"\\begin\{(\w+\*?)\}.*?\\end\{\1\}",
+    re.DOTALL | re.MULTILINE,
+)
 _ONE_CHARACTER = re.compile(r"([^\W\d_])\1{29,}")
 
 

@@ -45,6 +45,7 @@ def report(folder: Path, tokenizer: Tokenizer | None = None, *, tokenizer_name: 
         "rejected": _left_out(folder / "rejected.jsonl"),
         "duplicates": stats.get("duplicates") or {},
         "personal_data": stats.get("personal_data") or {},
+        "names": next((step["found"] for step in stats.get("steps") or () if step["name"] == "entities"), {}),
         "annotations": _json(folder / SUMMARY) or None,
     }
     with replacing(folder / "report.json") as file:

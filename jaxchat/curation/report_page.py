@@ -109,8 +109,9 @@ def _duplicates(made: Mapping[str, Any]) -> str:
 
 
 def _personal(made: Mapping[str, Any]) -> str:
-    found = made["personal_data"]
-    return section("Personal data replaced", boxed(bars(found))) if found else ""
+    found = (("By kind", made["personal_data"]), ("Names, by type", made["names"]))
+    shown = [card(title, bars(counts)) for title, counts in found if counts]
+    return section("Personal data replaced", cards(shown)) if shown else ""
 
 
 def _annotations(made: Mapping[str, Any]) -> str:

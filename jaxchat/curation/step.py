@@ -28,8 +28,7 @@ class Dropped:
 @dataclass(frozen=True)
 class Step:
     """A step's options are its fields. `apply` depends on them and on its argument alone: it is run in any order, on
-    any
-    machine, and gives the same."""
+    any machine, and gives the same."""
 
     name: ClassVar[str]
 
@@ -38,8 +37,7 @@ class Step:
 
     def prepared(self) -> Step | None:
         """What is run: the step with all that it reads from files in it, so that it can be sent to another machine;
-        None
-        where its options leave it nothing to do. InputError where they name what is not there."""
+        None where its options leave it nothing to do. InputError where they name what is not there."""
         return self
 
     def apply(self, conversation: Conversation) -> Kept | Dropped:
@@ -48,13 +46,37 @@ class Step:
 
 def edited(conversation: Conversation, edit: Callable[[str], str]) -> Conversation:
     """The conversation with `edit` made to every text that a person or a model wrote: contents and the texts inside
-    tool
-    calls' arguments, in the worse conversation of a preference too. The same object where nothing changed."""
+    tool calls' arguments, in the worse conversation of a preference too. The same object where nothing changed."""
     messages = _edited(conversation.messages, edit)
     rejected = _edited(conversation.rejected, edit)
     if messages is conversation.messages and rejected is conversation.rejected:
         return conversation
     return replace(conversation, messages=messages, rejected=rejected)
+
+
+# What programs go by: the rows that a conversation was made of, what is held out together, languages and licences.
+_AS_IT_IS = frozenset(("rows", "group", "language", "license", "licence"))
+
+
+def edited_throughout(conversation: Conversation, edit: Callable[[str], str]) -> Conversation:
+    """The same, with `edit` also made to what is known beside the texts: the conversation's `meta` and the messages'
+    other keys, in which titles, prompts and names may stand again."""
+    conversation = edited(conversation, edit)
+    messages, rejected = _with_extra(conversation.messages, edit), _with_extra(conversation.rejected, edit)
+    meta = _noted(conversation.meta, edit)
+    if (messages, rejected, meta) == (conversation.messages, conversation.rejected, conversation.meta):
+        return conversation
+    return replace(conversation, messages=messages, rejected=rejected, meta=meta)
+
+
+def _with_extra(messages: tuple[Message, ...], edit: Callable[[str], str]) -> tuple[Message, ...]:
+    if not any(message.extra for message in messages):
+        return messages
+    return tuple(replace(m, extra=_noted(m.extra, edit)) if m.extra else m for m in messages)
+
+
+def _noted(known: Mapping[str, Any], edit: Callable[[str], str]) -> dict[str, Any]:
+    return {key: value if key in _AS_IT_IS else inside(value, edit) for key, value in known.items()}
 
 
 def _edited(messages: tuple[Message, ...], edit: Callable[[str], str]) -> tuple[Message, ...]:

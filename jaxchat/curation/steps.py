@@ -27,10 +27,8 @@ class Cleaning:
     """Every step with its options; the order of the fields is the order of the steps.
 
     Texts are made whole first, so that all others see what a person sees. Contamination is looked for before anything
-    is
-    dropped for another reason or masked, so that all of it is found and named. Duplicates come last: they are those of
-    the
-    texts as they will be trained on.
+    is dropped for another reason or masked, so that all of it is found and named. Duplicates come last: they are those
+    of the texts as they will be trained on.
     """
 
     repair: Repair = field(default_factory=Repair)

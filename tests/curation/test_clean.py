@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -173,6 +175,20 @@ def test_nothing_left_is_no_folder(written, tmp_path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_scorer_in_the_folder_one_works_in(written, tmp_path) -> None:
+    """By the installed command, whose path does not hold that folder, in workers of its own."""
+    (tmp_path / "my_scorer.py").write_text("def score(text, language):\n    return float('darn' in text)\n")
+    answers = ["It was darn good, my friend.", "It was fine, my friend."] * 2000
+    rows = [
+        Conversation(f"{i}", (Message("user", f"How was {i}?"), Message("assistant", a))) for i, a in enumerate(answers)
+    ]
+    script = "import sys; sys.path.remove(''); from jaxchat.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    words = ["data", "clean", str(written(rows)), "--dry-run", "--workers", "2", "--json", "stats.json",
+             "--profanity.scorer", "my_scorer:score", "--skip", "near-duplicates"]  # fmt: skip
+    subprocess.run([sys.executable, "-c", script, *words], cwd=tmp_path, check=True, capture_output=True)
+    assert json.loads((tmp_path / "stats.json").read_text())["reasons"] == {"profanity: profanity": 2000}
+
+
 def swears(text: str, language: str) -> float:
     return float("darn" in text)
 
@@ -186,8 +202,6 @@ def test_a_scorer_of_ones_own(written) -> None:
     )
     folder = written([talk, fine])
     own = Profanity(scorer=f"{__name__}:swears")
-    import sys
-
     sys.modules[__name__].swears = swears  # importlib mode gives test modules names of their own
     stats = clean([folder], None, Cleaning(profanity=own), workers=1)
     assert stats["reasons"] == {"profanity: profanity": 1}

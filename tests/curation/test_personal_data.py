@@ -188,6 +188,9 @@ CLEAN = (
     "Room 101 at night, 2 adults at 150 dollars, check in 13 March.",
     "01 02 03 are the first; 10 20 30 40 50 60 come next.",
     "Account balance is 19,051.65 and transfer 1530 to Yum.",
+    "03/21/2023 12:42:18 PM Queued, 21.03.2023 12:43 done.",
+    "So that leaves 60000-10800 = 49200 of them.",
+    "It is only at Target dot com for members, in 108.53.0.0/16 as well.",
 )
 
 
@@ -216,6 +219,15 @@ def test_masks_tool_calls_and_the_worse_conversation_and_counts() -> None:
     assert outcome.counts == {"email": 5}
     assert outcome.conversation.messages[1].tool_calls[0].arguments == {"to": ["<EMAIL>"], "n": 1}
     assert outcome.conversation.rejected[0].content == "I am <EMAIL> and <EMAIL>"
+
+
+def test_what_is_known_beside_the_texts_is_masked_and_what_programs_go_by_is_not() -> None:
+    told = Message("assistant", "Hello", extra={"reasoning_content": "Write to a@example.com"})
+    meta = {"title": "I am a@example.com", "group": "a@example.com", "rows": {"a@example.com": [1]}, "tags": ["b", 4]}
+    outcome = PersonalData().apply(Conversation("a", (told,), meta=meta))
+    assert isinstance(outcome, Kept) and outcome.counts == {"email": 2}
+    assert outcome.conversation.messages[0].extra == {"reasoning_content": "Write to <EMAIL>"}
+    assert outcome.conversation.meta == {**meta, "title": "I am <EMAIL>"}
 
 
 def test_options_choose_kinds_and_placeholders_or_drop() -> None:

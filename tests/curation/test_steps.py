@@ -26,7 +26,9 @@ def talk(*texts: str) -> Conversation:
 
 
 def mended(step: Step, text: str) -> str | None:
-    outcome = step.apply(talk(text))
+    ready = step.prepared()
+    assert ready is not None
+    outcome = ready.apply(talk(text))
     assert isinstance(outcome, Kept)
     assert outcome.conversation is not None
     return outcome.conversation.messages[0].content
@@ -69,6 +71,7 @@ def test_repair_undoes_mojibake_alone(text: str, expected: str) -> None:
         ("`<b>x</b>` is &lt;b&gt;", "`<b>x</b>` is <b>"),
         ("How do I make <b>bold</b> in HTML?", "How do I make <b>bold</b> in HTML?"),
         ("[link](https://x.org) and array[0]", "[link](https://x.org) and array[0]"),
+        ("So:\n\n    a &lt; b\n\nand then a &lt; b", "So:\n\n    a &lt; b\n\nand then a < b"),
     ],
 )
 def test_markup_goes_and_what_looks_like_it_stays(text: str, expected: str) -> None:
@@ -137,6 +140,8 @@ PROSE = (
         (("Tell me", "abcdefghijklmnopqrst " * 60), "words too short or too long"),
         (("Tell me", "\n".join(f"- item number {n} of all" for n in range(20))), "nearly all lines are bullet points"),
         (("Tell me", f"{PROSE}\n```\n{'# ' * 200}\n```"), None),
+        (("Tell me", "    x = 1\n" + "a # b " * 60), "too many hash signs and ellipses"),
+        (("Tell me", f"{PROSE} [here](https://x.org/{'a1' * 900})"), None),
         (("Tell me", "word " * 100_001), "too many words"),
     ],
 )
@@ -150,6 +155,7 @@ def test_a_call_of_a_tool_is_no_empty_turn() -> None:
 
 
 NUMBERED = " ".join(f"word{n}" for n in range(200))
+MATRIX = r"$$ \begin{pmatrix} 1 & 0 \\ 0 & 1 \end{pmatrix} $$ "
 
 
 @pytest.mark.parametrize(
@@ -160,6 +166,9 @@ NUMBERED = " ".join(f"word{n}" for n in range(200))
         (("Tell me", "one two three " * 40), "one phrase over and over in a turn"),
         (("Tell me", "a" * 200), "one character over and over"),
         (("Tell me", f"{NUMBERED} {NUMBERED}"), "phrases said again in a turn"),
+        (("Tell me", f"    x = 1\n{NUMBERED} {NUMBERED}"), "phrases said again in a turn"),
+        (("Tell me", f"{NUMBERED}\n{MATRIX * 40}"), None),
+        (("Tell me", "It is $5 and that is $10, " * 20), "one phrase over and over in a turn"),
         (("Tell me", "\n".join(["a line of several words said twice", f"and {n}"][n % 2] for n in range(40))),
          "lines said again in a turn"),
         (("Tell me", "今天天气很好，" * 30), "one phrase over and over in a turn"),
@@ -230,7 +239,12 @@ def test_entities_are_those_that_annotating_finds() -> None:
     mask = Entities(types=("PERSON", "GPE"))
     said = "Barack Obama was born in Hawaii in 1961, says <EMAIL>."
     assert mended(mask, said) == "<PERSON> was born in <GPE> in 1961, says <EMAIL>."
-    chinese = Conversation("a", (Message("user", "我叫李明，住在北京。"),), meta={"language": "zh"})
-    outcome = mask.apply(chinese)
-    assert isinstance(outcome, Kept) and outcome.counts == {"PERSON": 1, "GPE": 1}
+    ready = mask.prepared()
+    assert ready is not None
+    chinese = Conversation("a", (Message("user", "我叫李明，住在北京。"),), meta={"language": "zh", "chat": "李明"})
+    outcome = ready.apply(chinese)
+    assert isinstance(outcome, Kept) and outcome.counts == {"PERSON": 2, "GPE": 1}
     assert outcome.conversation.messages[0].content == "我叫<PERSON>，住在<GPE>。"
+    assert outcome.conversation.meta == {"language": "zh", "chat": "<PERSON>"}
+    french = Conversation("b", (Message("user", "Paul Dupont habite à Lyon."),), meta={"language": "fr"})
+    assert ready.apply(french) == Kept(french, {"conversations not looked into (fr)": 1})
