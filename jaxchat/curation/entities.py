@@ -86,7 +86,12 @@ class _Ready(Entities):
         if self.recogniser:
             return language, own_function(self.recogniser, "--entities.recogniser")
         texts: list[str] = []
-        edited_throughout(conversation, lambda text: texts.append(text) or text)
+
+        def noted(text: str) -> str:
+            texts.append(text)
+            return text
+
+        edited_throughout(conversation, noted)
         kind, pipeline = choose("\n".join(texts), language, self.pipelines)
         if kind == "nltk" and language == UNKNOWN and self.pipelines:  # too short to tell: names are much alike
             kind, pipeline = "spacy", next(iter(self.pipelines.values()))

@@ -31,7 +31,7 @@ _EMAIL = re.compile(
 _AT = re.compile(r"[\[({<]at[\])}>]|\bat \S+ dot ", re.IGNORECASE)
 _HIDDEN_EMAIL = re.compile(
     rf"(?<![{_L}._%+-])[{_L}][{_L}._%+-]{{1,63}} ?(?:\[at\]|\(at\)|\{{at\}}|<at>) ?[{_L}-]+"
-    rf"(?: ?(?:\.|\[dot\]|\(dot\)|\{{dot\}}|<dot>) ?[{_L}-]+){{1,3}}|"
+    rf"(?:(?:\.| ?(?:\[dot\]|\(dot\)|\{{dot\}}|<dot>) ?)[{_L}-]+){{1,3}}|"
     rf"(?<![{_L}._%+-])[{_L}][{_L}._%+-]{{1,63}} at (?-i:[a-z0-9-]{{2,63}}) dot "
     r"(?:com|net|org|edu|gov|io|co|de|fr|uk|cn)\b",
     re.IGNORECASE,

@@ -85,7 +85,7 @@ class Profanity(Step):
                 score = self.score(message.content, language)
                 if score >= self.threshold:
                     if self.act == "drop":
-                        return Dropped("profanity", f"score {score:.2f} in message {i}")
+                        return Dropped("a profane turn", f"score {score:.2f} in message {i}")
                     messages[i] = replace(message, train=0.0)
                     counted += 1
         if not counted:

@@ -26,7 +26,8 @@ def _overview(made: Mapping[str, Any]) -> str:
         figures.append(("rows read", made["rows_in"], False))
         figures += [(f"rows {what}", made[f"rows_{what}"] or 0, True) for what in ("dropped", "rejected")]
     figures += [(what.replace("_", " "), made[what], False) for what in ("preferences", "with_tools") if made[what]]
-    read = ", ".join(map(str, made["read_from"][:5])) + (" …" if len(made["read_from"]) > 5 else "")
+    files = list(map(str, made["read_from"]))
+    read = ", ".join(files[:5]) + (f" and {len(files) - 5:,} more" if len(files) > 5 else "")
     of = f"Read from {escape(read)}." if read else ""
     shown = tiles(tile(f"{n:,}", what, bad=loss and n > 0) for what, n, loss in figures)
     return f"<h1>{escape(made['folder'])}</h1>\n<p>{of}</p>\n{shown}"
@@ -35,10 +36,11 @@ def _overview(made: Mapping[str, Any]) -> str:
 def _steps(made: Mapping[str, Any]) -> str:
     parts = []
     if made["steps"]:
-        head = ("step", "conversations in", "changed", "dropped")
-        rows = ((step["name"], *(f"{step[key]:,}" for key in ("conversations_in", "changed", "dropped")))
-                for step in made["steps"])  # fmt: skip
-        parts.append(section("Steps of cleaning", boxed(table(head, rows, numbers=(1, 2, 3)))))
+        head = ("step", "conversations in", "changed", "dropped", "kept")
+        numbers = ((step["conversations_in"], step["changed"], step["dropped"],
+                    step["conversations_in"] - step["dropped"]) for step in made["steps"])  # fmt: skip
+        rows = ((step["name"], *(f"{n:,}" for n in row)) for step, row in zip(made["steps"], numbers))
+        parts.append(section("Steps of cleaning", boxed(table(head, rows, numbers=(1, 2, 3, 4)))))
     for title, groups in (("Dropped, by reason", made["dropped"]), ("Rejected, by reason", made["rejected"])):
         if groups:
             parts.append(section(title, boxed(_groups(groups))))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import random
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -83,3 +86,10 @@ def written(tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return write
+
+
+@pytest.fixture(scope="session")
+def check_planted() -> ModuleType:
+    """tools/check_planted.py, and as its `planted` what it plants."""
+    sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+    return importlib.import_module("check_planted")

@@ -186,7 +186,7 @@ def test_a_scorer_in_the_folder_one_works_in(written, tmp_path) -> None:
     words = ["data", "clean", str(written(rows)), "--dry-run", "--workers", "2", "--json", "stats.json",
              "--profanity.scorer", "my_scorer:score", "--skip", "near-duplicates"]  # fmt: skip
     subprocess.run([sys.executable, "-c", script, *words], cwd=tmp_path, check=True, capture_output=True)
-    assert json.loads((tmp_path / "stats.json").read_text())["reasons"] == {"profanity: profanity": 2000}
+    assert json.loads((tmp_path / "stats.json").read_text())["reasons"] == {"profanity: a profane turn": 2000}
 
 
 def swears(text: str, language: str) -> float:

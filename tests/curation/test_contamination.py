@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import random
 from pathlib import Path
 
 import pytest
 
-from jaxchat.__main__ import main
-from jaxchat.chat.conversation import Conversation, Message, read_conversations
+from jaxchat.chat.conversation import Conversation, Message
 from jaxchat.curation.contamination import Contamination, read_references
 from jaxchat.curation.step import Dropped, Kept
 from jaxchat.errors import InputError
@@ -102,27 +99,7 @@ def test_references_that_cannot_be_read_are_refused(name: str, content: str | No
         list(read_references(tmp_path / name))
 
 
-def test_every_question_of_mt_bench_is_found(conversations, written, tmp_path: Path) -> None:
-    if "JAXCHAT_REAL_DATA" not in os.environ:
-        pytest.skip("JAXCHAT_REAL_DATA names no folder of real data")
-    folder = Path(os.environ["JAXCHAT_REAL_DATA"]) / "formats" / "mtbench"
-    questions = [text for texts in read_references(folder) for text in texts]
-    rng = random.Random(0)
-    clean, planted = conversations(400, seed=8), []
-    for n, question in enumerate(questions):
-        around = rng.choice(["{}", "Hello. {}", "{} Thank you!", "\n{}\n"])
-        messages = (
-            *clean[n].messages,
-            Message("user", around.format(question)),
-            Message("assistant", "Let me see ..."),
-        )
-        planted.append(Conversation(f"planted {n}", messages))
-    source = written([*clean, *planted])
-    out = tmp_path / "out"
-    assert (
-        main(["data", "clean", str(source), "--out", str(out), "--decontaminate", str(folder), "--workers", "1"]) == 0
-    )
-    dropped = [json.loads(line) for line in open(out / "dropped.jsonl", encoding="utf-8")]
-    assert len(planted) >= 160
-    assert {row["id"] for row in dropped if row["step"] == "contamination"} == {c.id for c in planted}
-    assert sum(not c.id.startswith("planted") for c in read_conversations(out)) == 400
+def test_every_question_of_mt_bench_is_found(conversations, check_planted, real_data: Path, tmp_path: Path) -> None:
+    found = check_planted.contamination(conversations(400, seed=8), real_data / "formats" / "mtbench", tmp_path)
+    assert found["planted"] >= 160
+    assert found == {"planted": found["planted"], "found": found["planted"], "others_dropped": 0}

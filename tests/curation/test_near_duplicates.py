@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,58 +16,15 @@ from jaxchat.curation.steps import STEPS, Cleaning
 ONLY = [name for name in STEPS if name != "near-duplicates"]
 
 
-def altered(conversation: Conversation, rate: float, rng: random.Random, by: str) -> Conversation:
-    """A copy with about `rate` of its words, or characters, deleted, replaced or inserted."""
-
-    def edit(text: str) -> str:
-        pieces = text.split(" ") if by == "word" else list(text)
-        out: list[str] = []
-        for piece in pieces:
-            if rng.random() >= rate:
-                out.append(piece)
-                continue
-            new = rng.choice(pieces) if by == "word" else rng.choice("abcdefghijklmnopqrstuvwxyz ")
-            out += rng.choice([[], [new], [piece, new]])
-        return (" " if by == "word" else "").join(out) or text
-
-    messages = tuple(dataclasses.replace(m, content=edit(m.content or "")) for m in conversation.messages)
-    return dataclasses.replace(conversation, id=f"copy of {conversation.id}", messages=messages)
+@pytest.mark.parametrize(("count", "copies"), [(1000, 200), pytest.param(10_000, 1000, marks=pytest.mark.slow)])
+def test_planted_copies_are_found_and_nothing_else(count, copies, conversations, check_planted, tmp_path) -> None:
+    found = check_planted.near_duplicates(conversations(count), copies, tmp_path)
+    assert found["recall"] >= 0.95 and found["precision"] >= 0.99
 
 
-def recall_and_precision(
-    originals: list[Conversation], copies: int, folder: Callable, tmp_path: Path
-) -> tuple[float, float]:
-    rng = random.Random(1)
-    chosen = rng.sample(originals, copies)
-    planted = [
-        altered(one, rng.choice(range(1, 11)) / 100, rng, "word" if n % 2 else "character")
-        for n, one in enumerate(chosen)
-    ]
-    rows = [*originals, *planted]
-    rng.shuffle(rows)
-    clean([folder(rows)], tmp_path / "out", skip=ONLY, workers=1)
-    kept = {one.id for one in read_conversations(tmp_path / "out")}
-    pairs = [({one.id, f"copy of {one.id}"}) for one in chosen]
-    found = sum(len(pair & kept) == 1 for pair in pairs)
-    return found / copies, found / (len(rows) - len(kept))
-
-
-def test_planted_copies_are_found_and_nothing_else(conversations, written, tmp_path) -> None:
-    recall, precision = recall_and_precision(conversations(1000), 200, written, tmp_path)
-    assert recall >= 0.95
-    assert precision >= 0.99
-
-
-@pytest.mark.slow
-def test_a_thousand_copies_among_ten_thousand_are_found(conversations, written, tmp_path) -> None:
-    recall, precision = recall_and_precision(conversations(10_000), 1000, written, tmp_path)
-    assert recall >= 0.95
-    assert precision >= 0.99
-
-
-def test_the_first_stays_and_the_copy_says_of_whom(conversations, written, tmp_path) -> None:
+def test_the_first_stays_and_the_copy_says_of_whom(conversations, written, check_planted, tmp_path) -> None:
     one, other = conversations(2)
-    copy = altered(one, 0.03, random.Random(0), "word")
+    copy = check_planted.planted.altered(one, 0.03, random.Random(0), "word")
     stats = clean([written([one, other, copy])], tmp_path / "out", skip=ONLY, workers=1)
     assert [c.id for c in read_conversations(tmp_path / "out")] == [one.id, other.id]
     assert stats["duplicates"]["near-duplicates"] == {

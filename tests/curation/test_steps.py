@@ -182,7 +182,7 @@ def test_repetition(texts: tuple[str, ...], why: str | None) -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("What the fuck is that", "profanity"),
+        ("What the fuck is that", "a profane turn"),
         ("In Essex and Scunthorpe they cook with a wok, classically", None),
         ("I passed the assessment", None),
     ],
