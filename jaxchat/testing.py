@@ -5,8 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jaxchat.chat.conversation import Conversation, Message
+
+if TYPE_CHECKING:
+    import tokenizers
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
@@ -51,6 +55,19 @@ class ByteTokenizer:
 
     def token_id(self, text: str) -> int | None:
         return self.added_tokens.get(text, ord(text) if len(text) == 1 and text.isascii() else None)
+
+    def as_fast(self) -> tokenizers.Tokenizer:
+        import tokenizers
+        from tokenizers import decoders, models, pre_tokenizers
+
+        # GPT-2's letters for bytes: those that can be seen as themselves, then the next that are free.
+        seen, others = {*range(33, 127), *range(161, 173), *range(174, 256)}, iter(range(256, 512))
+        letters = {chr(byte if byte in seen else next(others)): byte for byte in range(256)}
+        fast = tokenizers.Tokenizer(models.BPE(letters, []))
+        fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        fast.decoder = decoders.ByteLevel()
+        fast.add_special_tokens(list(_MARKERS))
+        return fast
 
     def save(self, folder: str | Path) -> None:
         raise NotImplementedError("a fake tokenizer has no files")

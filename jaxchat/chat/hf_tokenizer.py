@@ -97,6 +97,9 @@ class HuggingFaceTokenizer:
     def token_id(self, text: str) -> int | None:
         return self.backend.token_to_id(text)
 
+    def as_fast(self) -> tokenizers.Tokenizer:
+        return self.backend
+
     def save(self, folder: str | Path) -> None:
         folder = Path(folder)
         with replacing(folder / "tokenizer.json") as file:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from jaxchat.errors import InputError
 from jaxchat.files import resolve
+
+if TYPE_CHECKING:
+    import tokenizers
 
 
 class Tokenizer(Protocol):
@@ -70,6 +73,10 @@ class Tokenizer(Protocol):
 
     def token_id(self, text: str) -> int | None:
         """The id of the one token spelled `text` in the vocabulary."""
+        ...
+
+    def as_fast(self) -> tokenizers.Tokenizer:
+        """The same for the `tokenizers` package, and so for all that builds on it."""
         ...
 
     def save(self, folder: str | Path) -> None:

@@ -6,6 +6,7 @@ from jaxchat.verbs.data import DataAnnotate, DataClean, DataImport, DataPack, Da
 from jaxchat.verbs.evals import Eval
 from jaxchat.verbs.hub import HfExport, HfImport, HfVerify
 from jaxchat.verbs.sample import Chat, Generate
+from jaxchat.verbs.serve import ExportFeedback, NewKey, Serve
 from jaxchat.verbs.tokenizer import TokenizerTrain
 from jaxchat.verbs.train import Train
 from jaxchat.verbs.verb import Verb
@@ -21,6 +22,9 @@ VERBS: dict[str, type[Verb]] = {
     "eval": Eval,
     "generate": Generate,
     "chat": Chat,
+    "serve": Serve,
+    "key": NewKey,
+    "feedback": ExportFeedback,
     "hf import": HfImport,
     "hf export": HfExport,
     "hf verify": HfVerify,

@@ -1,0 +1,203 @@
+"""Models as a service: the server, its keys, and what people thought of its answers."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
+
+from jaxchat.errors import InputError
+from jaxchat.verbs.verb import Made, Verb, some
+
+if TYPE_CHECKING:
+    from jaxchat.serve.served import Served
+
+File = Annotated[Path, arg(metavar="FILE")]
+OrNone = Annotated[Path | None, arg(metavar="FILE")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serve(Verb):
+    """Answer OpenAI's API with one model or several, and chat on a page.
+
+    Listens on this machine alone unless --host says otherwise. SIGTERM lets open requests end and then leaves.
+    """
+
+    usage = "MODEL ..."
+    computes = True
+
+    models: Positional[Annotated[tuple[str, ...], arg(metavar="MODEL ...")]]
+    """Runs (RUN@STEP for one checkpoint), Hugging Face folders or hub names, .gguf files, package:NAME/FILE. NAME=MODEL
+    gives one the name that clients call it by."""
+    host: str = "127.0.0.1"
+    """Where to listen: 0.0.0.0 is everywhere."""
+    port: int = 8000
+    """0 is any that is free."""
+    keys: OrNone = None
+    """A file of API keys, made with `jaxchat key`; only who brings one is answered."""
+    certificate: OrNone = None
+    """For TLS: the certificate, PEM, with those that vouch for it."""
+    private_key: OrNone = None
+    """For TLS: its key, PEM."""
+    cors: UseAppendAction[Annotated[tuple[str, ...], arg(metavar="ORIGIN")]] = ()
+    """The origin of pages that may ask, https://shop.example; * is all; repeats."""
+    template: Annotated[str | None, arg(metavar="NAME|FILE")] = None
+    """A chat template that ships with jaxchat, or a Jinja file, instead of the model's own."""
+    context: Annotated[int | None, arg(metavar="N")] = None
+    """Tokens of a prompt and its answer at most; the model's own otherwise, of which large ones take much memory."""
+    slots: int = 8
+    """Answers written at once."""
+    queue: int = 64
+    """Requests that may wait; more are told to come back."""
+    max_tokens: int = 1024
+    """Tokens of an answer at most, also where a request names no limit."""
+    timeout: float = 600.0
+    """Seconds of an answer at most, its wait in the queue included; it then ends where it is."""
+    max_body: int = 2 * 1024**2
+    """Bytes of a request at most."""
+    requests_per_minute: Annotated[int | None, arg(metavar="N")] = None
+    """Of one key, or without keys of one address; no limit otherwise."""
+    guard: Literal["off", "mask", "block"] = "off"
+    """Personal data in questions and answers: masked, or refused and ended."""
+    guard_words: OrNone = None
+    """A file with a word or phrase a line; questions with one are refused, answers end before it."""
+    feedback: OrNone = None
+    """Keep thumbs up and down in this file; `jaxchat feedback` makes preferences of it."""
+    drain: float = 30.0
+    """Seconds that open requests have to end in, once the server is to stop."""
+    log_content: FlagCreatePairsOff[bool] = False
+    """Log what is asked as well; without it, only who asked, when, and how it went."""
+
+    def run(self) -> Made:
+        try:
+            from jaxchat.serve.app import Service
+            from jaxchat.serve.feedback import Feedback
+            from jaxchat.serve.guard import Guard, guard_of
+            from jaxchat.serve.keys import Keys
+            from jaxchat.serve.sampled import Limits
+            from jaxchat.serve.server import Address, log_requests, serve
+        except ModuleNotFoundError as error:
+            raise InputError(f"serving needs {error.name}; pip install 'jaxchat[serve]'") from None
+
+        named = _named(some(self.models, "MODEL"))
+        address = Address(self.host, self.port, self.certificate, self.private_key)
+        keys = Keys(self.keys) if self.keys else None
+        feedback = Feedback(self.feedback) if self.feedback else None
+        guard = guard_of(personal_data=None if self.guard == "off" else self.guard, words=self.guard_words)
+        limits = Limits(self.max_tokens, self.timeout, self.max_body, self.requests_per_minute)
+        address.bind().close()  # before the minutes that opening a model may take
+        if not address.loopback and keys is None:
+            print(
+                f"warning: {self.host} lets other machines in, and no --keys are asked for: whoever reaches port "
+                f"{self.port} can use these models; make a key with `jaxchat key FILE --name NAME`",
+                file=sys.stderr,
+            )
+        models = {name: self._served(name, source) for name, source in named.items()}
+        service = Service(models, limits, keys, guard or Guard(), feedback, self.cors, self.log_content)
+        log_requests()
+        try:
+            serve(service, address, self.drain, lambda url: print(f"serving {', '.join(models)} on {url}", flush=True))
+        finally:
+            for model in models.values():
+                model.engine.close()
+        count = sum(sum(model.engine.stats().finished.values()) for model in models.values())
+        return Made(f"served {count:,} answers", {"answers": count, "models": list(models)})
+
+    def _served(self, name: str, source: str) -> Served:
+        from jaxchat.chat.template import ChatFormat, load_template
+        from jaxchat.hub.generation import generation_config
+        from jaxchat.hub.open import open_model
+        from jaxchat.sample.engine import Engine
+        from jaxchat.serve.served import Served
+
+        opened = open_model(source, label=f"opening {name}")
+        chat = ChatFormat(opened.tokenizer, load_template(self.template)) if self.template else opened.format
+        eos = opened.tokenizer.eos_id
+        ends = frozenset(() if eos is None else (eos,)) | (chat.stop_ids if chat else frozenset())
+        engine = Engine(
+            opened.model,
+            opened.params,
+            opened.tokenizer,
+            opened.mesh,
+            sorted(ends),
+            slots=self.slots,
+            context=self.context,
+            queue=self.queue,
+            seconds=self.timeout,
+        )
+        came_with = generation_config(opened)
+        known = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+        defaults = {key: came_with[key] for key in known if came_with.get(key) is not None}
+        return Served(name, engine, opened.tokenizer, chat, engine.context, opened.config.vocab_size, ends, defaults)
+
+
+def _named(models: tuple[str, ...]) -> dict[str, str]:
+    """Models by the name that clients call them: given with NAME=, else their file's or folder's."""
+    named: dict[str, str] = {}
+    for model in models:
+        name, equals, source = model.partition("=")
+        if not equals or "/" in name:
+            name, source = _short(model), model
+        if name in named:
+            raise InputError(f"two models would be called {name}; name them: NAME={model}")
+        named[name] = source
+    return named
+
+
+def _short(model: str) -> str:
+    last = model.rstrip("/").removesuffix(".gguf").rpartition("/")[2]
+    return last.removeprefix("package:") or model
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewKey(Verb):
+    """Make an API key for `jaxchat serve --keys FILE`, or take one back.
+
+    The key is shown once; the file holds its hash. A server that is running reads the file anew.
+    """
+
+    usage = "FILE --name NAME"
+
+    file: Positional[File]
+    """The file of keys; made where it is not."""
+    name: str
+    """Whose key it is; the log tells requests apart by it."""
+    requests_per_minute: Annotated[int | None, arg(metavar="N")] = None
+    """A limit of its own."""
+    remove: FlagCreatePairsOff[bool] = False
+    """Take back the key of that name."""
+
+    def run(self) -> Made:
+        from jaxchat.serve.keys import add_key, remove_key
+
+        if self.requests_per_minute is not None and self.requests_per_minute < 1:
+            raise InputError(f"--requests-per-minute is {self.requests_per_minute}; it must be 1 or more")
+        if self.remove:
+            remove_key(self.file, self.name)
+            return Made(f"the key of {self.name} is no longer in {self.file}", {"name": self.name})
+        secret = add_key(self.file, self.name, self.requests_per_minute)
+        print(secret)
+        return Made(f"that is the key of {self.name}, which is shown this once; its hash is in {self.file}",
+                    {"name": self.name, "key": secret})  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportFeedback(Verb):
+    """Make preferences of thumbs up and down: what `jaxchat data import preference` reads."""
+
+    usage = "FILE --out PAIRS.jsonl"
+
+    file: Positional[File]
+    """What `jaxchat serve --feedback FILE` kept."""
+    out: File
+    """A line for every two answers to one question of which one was liked and one was not."""
+
+    def run(self) -> Made:
+        from jaxchat.serve.feedback import export_preferences
+
+        rated, pairs = export_preferences(self.file, self.out)
+        return Made(f"{rated:,} rated answers make {pairs:,} preferences in {self.out}",
+                    {"rated": rated, "pairs": pairs})  # fmt: skip
