@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from jaxchat.errors import InputError
-from jaxchat.sample.request import Closed, Delta, OnDelta, PromptTooLong, QueueFull, Request
+from jaxchat.sample.request import ClosedError, Delta, OnDelta, PromptTooLongError, QueueFullError, Request
 from jaxchat.serve.errors import ApiError, unusable
 
 
@@ -99,10 +99,10 @@ class Answers:
 
 def refused(error: InputError) -> ApiError:
     """What the engine says no to, as a client is told."""
-    if isinstance(error, QueueFull):
+    if isinstance(error, QueueFullError):
         return ApiError(503, f"{error}", code="overloaded", headers={"Retry-After": "5"})
-    if isinstance(error, Closed):
+    if isinstance(error, ClosedError):
         return ApiError(503, "the server stops; ask again in a moment", code="shutting_down")
-    if isinstance(error, PromptTooLong):
+    if isinstance(error, PromptTooLongError):
         return unusable(str(error), "messages", "context_length_exceeded")
     return unusable(str(error))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from jaxchat.chat.template import ChatFormat, built_in_template
-from jaxchat.sample.request import Delta, OnDelta, PromptTooLong, QueueFull, Request
+from jaxchat.sample.request import Delta, OnDelta, PromptTooLongError, QueueFullError, Request
 from jaxchat.serve.app import Service, make_app
 from jaxchat.serve.served import Served
 from jaxchat.testing import ByteTokenizer
@@ -47,9 +47,9 @@ class FakeEngine:
 
     def submit(self, request: Request, on_delta: OnDelta) -> FakeTicket:
         if self.full:
-            raise QueueFull("64 requests wait already; try again later")
+            raise QueueFullError("64 requests wait already; try again later")
         if len(request.prompt) > 4000:
-            raise PromptTooLong("too long")
+            raise PromptTooLongError("too long")
         ticket = FakeTicket()
         self.asked.append(request)
         self.tickets.append(ticket)
