@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -136,7 +137,9 @@ class _Choice:
             new["tool_calls"] = [{"index": len(self.calls) + i, **_call(call)} for i, call in enumerate(calls)]
             self.calls += calls
         if last:
-            self.finish_reason = "tool_calls" if self.calls else "stop" if delta.finish_reason == "stop" else "length"
+            self.finish_reason = "length"
+            if delta.finish_reason == "stop":
+                self.finish_reason = "tool_calls" if self.calls else "stop"
         return new
 
     def _guarded(self, call: ToolCall) -> ToolCall:
@@ -155,8 +158,6 @@ class _Choice:
 def _call(call: ToolCall) -> dict[str, Any]:
     arguments = call.arguments
     if not isinstance(arguments, str):
-        import json
-
         arguments = json.dumps(arguments, ensure_ascii=False)
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
 

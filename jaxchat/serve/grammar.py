@@ -18,6 +18,7 @@ from jaxchat.serve.tool_calls import Spelling
 # go on with spaces for ever.
 _JSON = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 _SCHEMA_BYTES = 64 * 1024
+_CALLS = 8  # in one answer at most: what forces a call would let a weak model call for ever
 
 
 class Grammars:
@@ -69,11 +70,13 @@ class Grammars:
             }
             rules.append(f"call{i}: %json {_with_layout(call)}")
         before, after = self._literal(spelling.before), self._literal(spelling.after)
+        more = f"{{0,{_CALLS - 1 if several else 0}}}"
         if spelling.listed:
-            whole = f'{before} "[" call {"(" + _text(", ") + " call)*" if several else ""} "]" {after}'
+            whole = f'{before} "[" call (", " call){more} "]" {after}'
+        elif spelling.before:
+            whole = f'{before} call {after} ("\\n" {before} call {after}){more}'
         else:
-            wrapped = f"{before} call {after}"
-            whole = f'{wrapped} ("\\n" {wrapped})*' if several and spelling.before else wrapped
+            whole = "call"
         return self._matcher("\n".join([f"start: {whole}", f"call: {one}", *rules]), "tools")
 
     def _literal(self, text: str) -> str:

@@ -126,7 +126,6 @@ class Serve(Verb):
             slots=self.slots,
             context=self.context,
             queue=self.queue,
-            seconds=self.timeout,
         )
         came_with = generation_config(opened)
         known = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
