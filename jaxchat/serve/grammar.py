@@ -70,13 +70,13 @@ class Grammars:
             }
             rules.append(f"call{i}: %json {_with_layout(call)}")
         before, after = self._literal(spelling.before), self._literal(spelling.after)
-        more = f"{{0,{_CALLS - 1 if several else 0}}}"
+        many = several and bool(spelling.before)
         if spelling.listed:
-            whole = f'{before} "[" call (", " call){more} "]" {after}'
-        elif spelling.before:
-            whole = f'{before} call {after} ("\\n" {before} call {after}){more}'
+            more = f'(", " call){{0,{_CALLS - 1}}}' if many else ""
+            whole = f'{before} "[" call {more} "]" {after}'
         else:
-            whole = "call"
+            more = f'("\\n" {before} call {after}){{0,{_CALLS - 1}}}' if many else ""
+            whole = f"{before} call {after} {more}"
         return self._matcher("\n".join([f"start: {whole}", f"call: {one}", *rules]), "tools")
 
     def _literal(self, text: str) -> str:
