@@ -8,19 +8,20 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=tools/environment.sh
 source tools/environment.sh
 
-# Pages are tested in Debian's Chromium; without it those tests are skipped.
-install_chromium() {
-    local root=()
-    command -v chromium >/dev/null && return
+# debian PROGRAM WHAT PACKAGE ...: Debian's packages, when PROGRAM is not here; without them the tests of WHAT are skipped.
+debian() {
+    local program=$1 what=$2 root=()
+    shift 2
+    PATH=$PATH:/usr/sbin command -v "$program" >/dev/null && return
     if command -v apt-get >/dev/null; then
         [[ $(id -u) == 0 ]] || root=(sudo -n)
-        echo "installing Chromium"
-        if "${root[@]}" apt-get install -qq -y --no-install-recommends chromium >/dev/null 2>&1 ||
-            { "${root[@]}" apt-get update -qq && "${root[@]}" apt-get install -qq -y --no-install-recommends chromium; } >/dev/null 2>&1; then
+        echo "installing $program"
+        if "${root[@]}" apt-get install -qq -y --no-install-recommends "$@" >/dev/null 2>&1 ||
+            { "${root[@]}" apt-get update -qq && "${root[@]}" apt-get install -qq -y --no-install-recommends "$@"; } >/dev/null 2>&1; then
             return
         fi
     fi
-    echo "Chromium could not be installed: tests of pages will be skipped"
+    echo "$program could not be installed: tests of $what will be skipped"
 }
 
 step() { # step NAME COMMAND...: says what runs and how long it took
@@ -32,11 +33,12 @@ step() { # step NAME COMMAND...: says what runs and how long it took
 }
 
 use_environment dev
-install_chromium
+debian chromium pages chromium
+[[ " $* " != *" --slow "* ]] || debian slurmd "Slurm jobs" slurmctld slurmd slurm-client munge
 step "ruff check" ruff check .
 step "ruff format" ruff format --check .
 step "import directions" lint-imports --no-logo
 step "mypy" mypy
-step "shellcheck" shellcheck tools/*.sh .ci/run
+step "shellcheck" shellcheck tools/*.sh cloud/*.sh .ci/run
 step "pytest" python -m pytest "$@"
 echo "all checks and tests passed"
