@@ -304,6 +304,24 @@ CORPORA: dict[str, Callable[[Text], Files]] = {
                "rejected": f"\n\nHuman: {p}\n\nAssistant: {t()}"} for _ in range(3)),
         )
     },
+    "preference arena": lambda t: {
+        "arena.jsonl": lines(
+            *({"prompt": t(), "response_a": t(), "response_b": t(), "model_a": "x", "model_b": "y", "winner": "model_b"}
+              for _ in range(4)),
+            *({"conversation_a": [{"role": "user", "content": (p := t())}, {"role": "assistant", "content": t()}],
+               "conversation_b": [{"role": "user", "content": p}, {"role": "assistant", "content": t()}], "winner": "a"}
+              for _ in range(4)),
+        )
+    },
+    "preference table": lambda t: {
+        "arena.csv": "id,prompt,response_a,response_b,winner_model_a,winner_model_b,winner_tie\n"
+        + "".join(f'{i},"[""{t()}""]","[""{t()}""]","[""{t()}""]",{i % 2},{1 - i % 2},0\n' for i in range(8))
+    },
+    "preference votes": lambda t: {
+        "votes.jsonl": lines(
+            *({"prompt": (p := t()) if i % 2 == 0 else p, "completion": t(), "label": i % 2 == 0} for i in range(10))
+        )
+    },
     "lccc": lambda t: {"lccc.json": array([[t(), t(), t()] for _ in range(8)])},
     "belle": lambda t: {"belle.jsonl": lines(*({"instruction": t(), "input": "", "output": t()} for _ in range(8)))},
     "firefly": lambda t: {"firefly.jsonl": lines(*({"kind": "QA", "input": t(), "target": t()} for _ in range(8)))},

@@ -91,7 +91,7 @@ class FieldMap(TurnLists):
         return self._pair(record, asked, self.assistant)
 
     def _guessed(self, record: dict[str, Any]) -> tuple[Conversation, tuple[str, ...]]:
-        if "chosen" in record and "rejected" in record:
+        if "rejected" in record and ("chosen" in record or isinstance(record.get("messages"), list)):
             (made,) = Preference().conversations(record)
             return made, tuple(record)
         if "question_id" in record and "turns" in record:

@@ -53,7 +53,7 @@ class Language(Step):
 
     def apply(self, conversation: Conversation) -> Kept | Dropped:
         texts = [m.content for m in conversation.messages if m.content and m.role in ("user", "assistant")]
-        language = self._of(texts or [m.content for m in conversation.messages if m.content])
+        language = self.of(texts or [m.content for m in conversation.messages if m.content])
         counts = Counter({language: 1})
         if self.keep and language not in self.keep:
             return Dropped("language not on the list", language)
@@ -61,7 +61,7 @@ class Language(Step):
         if self.per == "message":
             named = []
             for i, message in enumerate(messages):
-                own = self._of([message.content]) if message.content else UNKNOWN
+                own = self.of([message.content]) if message.content else UNKNOWN
                 if self.keep and own not in (*self.keep, UNKNOWN) and message.role in ("user", "assistant"):
                     return Dropped("a message in a language not on the list", f"{own} in message {i}")
                 named.append(replace(message, extra={**message.extra, "language": own}))
@@ -69,7 +69,8 @@ class Language(Step):
         meta = {**conversation.meta, "language": language}
         return Kept(replace(conversation, messages=messages, meta=meta), counts)
 
-    def _of(self, texts: Sequence[str]) -> str:
+    def of(self, texts: Sequence[str]) -> str:
+        """The language of these texts together."""
         text = _sample(texts, self.sample)
         letters = sum(map(str.isalpha, text))
         wide = 0 if text.isascii() else sum(character >= "\u1100" for character in text if character.isalpha())

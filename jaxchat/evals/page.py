@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from jaxchat.evals.report import KINDS, assistants, compared, figure, notes
+from jaxchat.evals.report import KINDS, answers_table, assistants, compared, figure, notes
 from jaxchat.page import boxed, card, cards, document, intervals, section, table
+
+SAMPLES = 20  # answers shown
 
 
 def page(result: Mapping[str, Any]) -> str:
@@ -24,7 +27,7 @@ def page(result: Mapping[str, Any]) -> str:
             f"<p>{escape(note)}</p>"
             for note in [*(compared(one) for one in result["differences"] if one["data"] == name), *notes(each)]
         )
-        parts.append(section(name, _charts(each) + boxed(_table(each)) + told + _groups(each)))
+        parts.append(section(name, _charts(each) + boxed(_table(each)) + told + _groups(each) + _answers(each)))
     return document("perplexity", "\n".join(parts))
 
 
@@ -59,6 +62,25 @@ def _table(each: Mapping[str, Mapping[str, Any]]) -> str:
         for model, figures in each.items()
     )
     return table(head, rows, numbers=range(1, 8))
+
+
+def _answers(each: Mapping[str, Mapping[str, Any]]) -> str:
+    """What the models' answers are like, and some of them side by side."""
+    found = answers_table(each)
+    if found is None:
+        return ""
+    head, rows = found
+    shown = boxed(table(head, rows, numbers=range(1, len(head))))
+    by_id = {model: {one["id"]: one for one in figures["answers"]["each"]} for model, figures in each.items()}
+    samples = ""
+    for i, (id, one) in enumerate(itertools.islice(next(iter(by_id.values())).items(), SAMPLES)):
+        texts = {"the conversation's own": one["reference"]}
+        texts |= {model: told[id]["text"] for model, told in by_id.items() if id in told}
+        inside = "".join(f'<div class="where">{escape(name)}</div><pre dir="auto">{escape(text)}</pre>'
+                         for name, text in texts.items())  # fmt: skip
+        title = f"<span>{escape(one['asked'][:200])}</span>"
+        samples += f"<details{' open' if i == 0 else ''}><summary>{title}</summary>{inside}</details>"
+    return f"<h3>Answers</h3>{shown}" + (boxed(samples) if samples else "")
 
 
 def _groups(each: Mapping[str, Mapping[str, Any]]) -> str:

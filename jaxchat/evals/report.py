@@ -13,7 +13,9 @@ from jaxchat.chat.conversation import Conversation, read_conversations
 from jaxchat.chat.template import ChatFormat
 from jaxchat.chat.tokenizer import Tokenizer
 from jaxchat.errors import InputError
+from jaxchat.evals.answers import answers
 from jaxchat.evals.perplexity import score
+from jaxchat.evals.quality import check_packages
 from jaxchat.evals.scores import Scores, difference
 from jaxchat.files import resolve
 from jaxchat.hub.open import locate, open_model, open_tokenizer
@@ -23,11 +25,18 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    models: Sequence[str], data: Sequence[str | Path], *, template: str | None = None, stride: int | None = None
+    models: Sequence[str],
+    data: Sequence[str | Path],
+    *,
+    template: str | None = None,
+    stride: int | None = None,
+    most_answers: int = 0,
+    answer_tokens: int = 128,
 ) -> dict[str, Any]:
     """`{"models": {MODEL: {DATASET: figures}}, "differences": [...], "tasks": {}}`, named as they are given; see
     evals/scores.py for the figures. A difference is between a model and the first one. `template`: a chat template's
-    source in place of the models' own.
+    source in place of the models' own. most_answers: so many conversations of each dataset that every model answers, in
+    `answer_tokens` tokens at most; what can be said of the answers stands under `answers` (see evals/answers.py).
 
     Whatever can be wrong with a model's form, its template or the data is found before anything is computed.
     Raises InputError for those.
@@ -40,7 +49,10 @@ def evaluate(
     for model in models:
         _format(model, open_tokenizer(locate(model)), template)
     languages = {name: _languages(conversations) for name, conversations in folders.items()}
+    if most_answers:
+        check_packages()
     scored: dict[str, dict[str, Scores]] = {}
+    figures: dict[str, dict[str, dict[str, Any]]] = {}
     for model in models:
         opened = open_model(model)
         format = _format(model, opened.tokenizer, template)
@@ -50,8 +62,13 @@ def evaluate(
             )
             for name, conversations in folders.items()
         }
+        figures[model] = {name: one.figures() for name, one in scored[model].items()}
+        for name, conversations in folders.items() if most_answers else ():
+            label = f"{model} on {name}"
+            found = answers(opened, format, conversations, most_answers, answer_tokens, label)
+            figures[model][name]["answers"] = found
     return {
-        "models": {model: {name: one.figures() for name, one in each.items()} for model, each in scored.items()},
+        "models": figures,
         "differences": [
             {"model": model, "against": models[0], "data": name, **difference(scored[models[0]][name], one)}
             for model in models[1:]
@@ -95,6 +112,9 @@ def show(result: dict[str, Any]) -> None:
         for kind, title in KINDS.items():
             if len({group for figures in each.values() for group in figures["by"][kind]}) > 1:
                 console.print(_parts(title, {model: figures["by"][kind] for model, figures in each.items()}))
+        if table := answers_table(each):
+            head, rows = table
+            console.print(_plain_table("answers", head, rows))
         for note in [*notes(each), *(compared(one) for one in result["differences"] if one["data"] == name)]:
             console.print(note, markup=False, highlight=False, soft_wrap=True)
 
@@ -127,6 +147,38 @@ def compared(one: Mapping[str, Any]) -> str:
         f"{one['model']} needs {sure} bits a byte than {one['against']}: {one['bits_per_byte']:+.4f} "
         f"(95 %: {low:+.4f} to {high:+.4f}) over {one['conversations']:,} conversations"
     )
+
+
+# What is said of answers, by its name in the figures, and as a share of a hundred or not.
+ANSWERS = {
+    "words": "words", "distinct_1": "distinct 1", "distinct_2": "distinct 2", "repetition": "repetition",
+    "self_bleu": "self-BLEU", "refusals": "refusals", "language_match": "language", "cut": "cut",
+    "malformed": "malformed", "bleu": "BLEU", "chrf": "chrF", "rouge_l": "ROUGE-L",
+}  # fmt: skip
+
+
+def answers_table(each: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[str]]] | None:
+    """The head and the rows of a table of what `each` model's answers are like; None where none were asked for."""
+    found = {model: figures["answers"] for model, figures in each.items() if "answers" in figures}
+    if not found:
+        return None
+    rows = [
+        [model, f"{one['answers']:,}", *("-" if one[key] is None else _number(one[key]) for key in ANSWERS)]
+        for model, one in found.items()
+    ]
+    return ["model", "answers", *ANSWERS.values()], rows
+
+
+def _plain_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for i, name in enumerate(head):
+        table.add_column(name, justify="right" if i else "left", overflow="fold", no_wrap=i > 0)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table
 
 
 def _table(name: str, each: Mapping[str, Mapping[str, Any]]) -> Table:

@@ -31,8 +31,10 @@ def generate(
     prompts: Sequence[Sequence[int]],
     sampling: Sampling | Sequence[Sampling],
     on_text: OnText | None = None,
+    on_end: Callable[[int], None] | None = None,
 ) -> list[Completion]:
-    """Answers every prompt. `on_text(i, more)` is called, in the caller's thread, as the text of prompt i grows.
+    """Answers every prompt. `on_text(i, more)` is called, in the caller's thread, as the text of prompt i grows;
+    `on_end(i)` when it is whole.
 
     Raises InputError for an empty prompt and for one that fills the context; where anything is raised, or the user
     interrupts, the answers that are being written are ended.
@@ -58,6 +60,8 @@ def generate(
                 on_text(i, delta.text)
             if delta.finish_reason:
                 del open_[i]
+                if on_end:
+                    on_end(i)
     finally:
         for ticket in open_.values():
             ticket.cancel()

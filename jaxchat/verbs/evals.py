@@ -35,6 +35,11 @@ class Eval(Verb):
     """A chat template that ships with jaxchat, by name, or a Jinja file; otherwise each model's own."""
     stride: int | None = None
     """Tokens that the window moves on over a conversation longer than the context; half the context otherwise."""
+    answers: Annotated[int, arg(metavar="N")] = 0
+    """Conversations of each folder that every model answers, greedily: their length, variety, repetition, language,
+    refusals and nearness to the answers there are measured. Needs jaxchat[evals]."""
+    answer_tokens: Annotated[int, arg(metavar="N")] = 128
+    """Tokens of such an answer at most."""
     out: Annotated[Path | None, arg(metavar="FILE.json")] = None
     """The file to write the scores to."""
 
@@ -50,7 +55,14 @@ class Eval(Verb):
         template = load_template(self.template) if self.template else None
         # A place that cannot be written is found before the work, not after it.
         with replacing(self.out) if self.out else contextlib.nullcontext() as file:
-            scores = evaluate(models, data, template=template, stride=self.stride)
+            scores = evaluate(
+                models,
+                data,
+                template=template,
+                stride=self.stride,
+                most_answers=self.answers,
+                answer_tokens=self.answer_tokens,
+            )
             if file:
                 json.dump(scores, file, ensure_ascii=False, indent=2)
         show(scores)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from jaxchat.chat.conversation import ToolCall
+from jaxchat.chat.conversation import Conversation, ToolCall
 from jaxchat.corpora import make_reader
 
 S, U, A = "system", "user", "assistant"
@@ -320,7 +321,19 @@ PAIRS: list[tuple[dict[str, Any], tuple[list, list]]] = [
     ({"prompt": chat("q"), "chosen": [SAID[0]], "rejected": [SAID[1]]}, SIMPLE),
     ({"instruction": "q", "completions": RATED}, SIMPLE),
     ({"input": {"messages": chat("q")}, "preferred_output": [SAID[0]], "non_preferred_output": [SAID[1]]}, SIMPLE),
-]
+    ({"messages": chat("q"), **TEXTS}, SIMPLE),
+    ({"messages": chat("q"), "chosen": SAID[0], "rejected": SAID[1]}, SIMPLE),
+    ({"messages": chat("q"), "chosen": [SAID[0], SAID[0]], "rejected": [SAID[1]]},
+     ([(U, "q"), (A, "good"), (A, "good")], [(U, "q"), (A, "bad")])),
+    ({"messages": chat("q", "good"), "rejected": chat("q", "bad")}, SIMPLE),
+    ({"messages": chat("q", "good"), "rejected": [SAID[1]]}, SIMPLE),
+    ({"prompt": "q", "response_a": "bad", "response_b": "good", "winner": "b"}, SIMPLE),
+    ({"prompt": "q", "answer_a": "good", "answer_b": "bad", "preference": "Answer A"}, SIMPLE),
+    ({"prompt": "q", "response_a": "good", "response_b": "bad", "model_a": "x", "model_b": "y", "winner": "x"}, SIMPLE),
+    ({"conversation_a": chat("q", "bad"), "conversation_b": chat("q", "good"), "winner": "model_b"}, SIMPLE),
+    ({"prompt": '["q", "r"]', "response_a": '["a", "bad"]', "response_b": '["a", "good"]', "winner_model_a": 0,
+      "winner_model_b": 1, "winner_tie": 0}, pair((U, "q"), (A, "a"), (U, "r"), (A, "good"), worse="bad")),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("row", "expected"), PAIRS)
@@ -328,6 +341,80 @@ def test_preferences_in_their_forms(import_files, row: dict[str, Any], expected:
     made = import_files("preference", {"p.jsonl": [row]})
     worse = [(message.role, message.content) for message in made.conversations[0].rejected]
     assert (made.turns[0], worse) == expected
+
+
+def test_our_own_preferences_come_back_as_they_were(import_files):
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
+    called = {
+        "role": A,
+        "content": None,
+        "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": "{}"}}],
+    }
+    rows = [
+        {"id": "one", "source": "arena", "messages": chat("q", "good"), "rejected": chat("q", "bad"), "tools": tools,
+         "meta": {"rater": 7, "group": "q"}},
+        {"id": "two", "source": "arena", "messages": [*chat("q"), called], "rejected": chat("q", "bad", "r", "s")},
+    ]  # fmt: skip
+    made = import_files("preference", {"conversations.jsonl": rows})
+    assert [replace(c, meta={k: v for k, v in c.meta.items() if k != "rows"}) for c in made.conversations] == [
+        Conversation.from_json(row) for row in rows
+    ]
+    written = [c.to_json() for c in made.conversations]
+    for format in ("preference", "messages", "hf"):
+        again = import_files(format, {"conversations.jsonl": written}).conversations
+        assert [(c.id, c.messages, c.rejected, c.tools) for c in again] == [
+            (c.id, c.messages, c.rejected, c.tools) for c in made.conversations
+        ]
+
+
+def test_an_arenas_verdicts(import_files):
+    rows = [
+        {"question_id": "q1", "prompt": "q", "response_a": "bad", "response_b": "good", "model_a": "x", "model_b": "y",
+         "winner": "model_b", "judge": "r1"},
+        {"prompt": "q", "response_a": "a", "response_b": "b", "winner": "tie (bothbad)"},
+        {"prompt": "q", "response_a": "a", "response_b": "b", "winner": "c"},
+        {"prompt": "q", "response_a": "a", "response_b": "b"},
+        {"prompt": ["q", "r"], "response_a": ["a", None], "response_b": ["a", "b"], "winner": "a"},
+        {"conversation_a": chat("q", "a"), "conversation_b": chat("other", "b"), "winner": "a"},
+    ]  # fmt: skip
+    made = import_files("preference", {"votes.jsonl": rows})
+    assert made.counts == (1, 4, 1)
+    assert made.conversations[0].id == "q1"
+    assert made.conversations[0].meta | {"rows": 0} == {
+        "question_id": "q1", "winner": "model_b", "judge": "r1", "model_chosen": "y", "model_rejected": "x", "rows": 0,
+    }  # fmt: skip
+    assert made.dropped[0]["reason"] == "a tie: neither was preferred (tie (bothbad))"
+    assert [row["reason"].partition(";")[0] for row in made.rejected] == [
+        "`winner` is 'c', neither a nor b nor a tie",
+        "it does not say which was preferred",
+        "not an answer to every question",
+        "chosen and rejected have no prompt in common",
+    ]
+    assert import_files("preference", {"votes.jsonl": rows}, ties="keep").counts == (2, 4, 0)
+    table = (
+        'prompt,response_a,response_b,winner_model_a,winner_model_b,winner_tie\n"[""q""]","[""a""]","[""b""]",1,0,0\n'
+    )
+    assert import_files("preference", {"votes.csv": table}).turns == [[(U, "q"), (A, "a")]]
+
+
+def test_answers_with_a_thumb_up_or_down_make_pairs(import_files):
+    rows = [
+        {"prompt": "q", "completion": "good", "label": True, "user": 1},
+        {"prompt": chat("q"), "completion": [SAID[1]], "label": False},
+        {"messages": chat("q", "worse"), "rating": "thumbs_down"},
+        {"prompt": "alone", "completion": "a", "label": True},
+        {"prompt": "same", "completion": "a", "label": 1},
+        {"prompt": "same", "completion": "a", "label": 0},
+        {"prompt": "q", "completion": "a", "label": "perhaps"},
+        {"prompt": "q", "completion": " ", "label": True},
+        {"prompt": "p", "chosen": "good", "rejected": "bad", "label": 1},
+    ]
+    made = import_files("preference", {"feedback.jsonl": rows})
+    pairs = {(c.messages[-1].content, c.rejected[-1].content): c for c in made.conversations}
+    assert set(pairs) == {("good", "bad"), ("good", "worse")} and made.counts == (4, 2, 3)
+    assert {row["position"] for row in made.dropped} == {4, 5, 6}
+    assert len({c.meta["group"] for c in made.conversations if c.meta["rows"]["feedback.jsonl"] != [9]}) == 1
+    assert {tuple(c.meta["rows"]["feedback.jsonl"]) for c in made.conversations} == {(1, 2), (1, 3), (9,)}
 
 
 def test_preferences_that_are_none(import_files):

@@ -118,3 +118,20 @@ def test_models_are_compared_and_conversations_told_apart(
     assert "by source: perplexity of the assistant's tokens" in shown and "not surely other bits a byte" in shown
     page = (tmp_path / "out.html").read_text()
     assert "By source" in page and page.count('class="dot"') == 6
+
+
+def test_models_answer_and_their_answers_are_measured(
+    model_folder: Write, conversations: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    pytest.importorskip("sacrebleu")
+    out = tmp_path / "out.json"
+    data = str(conversations(small_conversations(5)))
+    asked = ["--data", data, "--answers", "3", "--answer-tokens", "4", "--out", str(out)]
+    assert main(["eval", str(model_folder()), *asked]) == 0
+    ((figures,),) = (found.values() for found in json.loads(out.read_text())["models"].values())
+    found = figures["answers"]
+    assert found["answers"] == len(found["each"]) == 3
+    assert 0 < found["tokens"] <= 4 and found["chrf"] is not None
+    by_id = {talk.id: [m.content for m in talk.messages if m.role == "assistant"] for talk in small_conversations(5)}
+    assert all(one["reference"] == by_id[one["id"]][-1] for one in found["each"])
+    assert "self-BLEU" in capsys.readouterr().out and "Answers" in out.with_suffix(".html").read_text()

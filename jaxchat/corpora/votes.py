@@ -1,0 +1,100 @@
+"""Answers that people judged one by one, thumb up or down, as chat pages export their feedback; and pairs of them.
+
+    {"prompt", "completion", "label": true}          {"messages": [..., {"role": "assistant", ...}], "rating": "down"}
+
+A pair is an answer that was liked and one that was not, to the same prompt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+from jaxchat.chat.conversation import Conversation, Message
+from jaxchat.corpora.ledger import Dropped, Found, Rejected
+from jaxchat.corpora.records import rest_of
+from jaxchat.corpora.rows import Row
+from jaxchat.corpora.turn_list import turn_messages
+
+_LABELS = ("label", "rating", "feedback", "vote", "thumb", "thumbs", "reaction")
+_ANSWERS = ("completion", "response", "answer")
+_UP = {"true", "1", "1.0", "up", "thumbs_up", "thumbs up", "thumbsup", "like", "liked", "good", "positive", "👍"}
+_DOWN = {"false", "0", "0.0", "-1", "-1.0", "down", "thumbs_down", "thumbs down", "thumbsdown", "dislike", "disliked",
+         "bad", "negative", "👎"}  # fmt: skip
+
+
+class Vote(NamedTuple):
+    """`prompt` names what was asked, the same for the same messages."""
+
+    prompt: str
+    messages: tuple[Message, ...]
+    liked: bool
+    meta: dict[str, Any]
+
+
+def is_vote(record: Any) -> bool:
+    return isinstance(record, dict) and _label(record) is not None and _answer(record) is not None
+
+
+def _label(record: dict[str, Any]) -> str | None:
+    return next((key for key in _LABELS if record.get(key) is not None), None)
+
+
+def _answer(record: dict[str, Any]) -> str | None:
+    if "prompt" in record:
+        return next((key for key in _ANSWERS if key in record), None)
+    return "messages" if isinstance(record.get("messages"), list) and "rejected" not in record else None
+
+
+def vote_of(record: dict[str, Any]) -> Vote:
+    """What was judged, and how. ValueError with the reason where it cannot be told."""
+    label, answer = _label(record), _answer(record)
+    assert label is not None and answer is not None
+    said = str(record[label]).strip().lower()
+    if said not in _UP | _DOWN:
+        raise ValueError(f"`{label}` is {str(record[label])[:40]!r}, neither up nor down")
+    messages = _messages(record[answer], "assistant")
+    if answer != "messages":
+        messages = (*_messages(record["prompt"], "user"), *messages)
+    if len(messages) < 2 or messages[-1].role != "assistant":
+        raise ValueError("it does not end with the assistant's answer to something")
+    if not any((message.content or "").strip() for message in messages[:-1]):
+        raise ValueError("the prompt is empty")
+    if not (messages[-1].tool_calls or (messages[-1].content or "").strip()):
+        raise ValueError("the answer is empty")
+    asked = json.dumps([[m.role, m.content, [repr(call) for call in m.tool_calls]] for m in messages[:-1]])
+    name = hashlib.blake2b(asked.encode(), digest_size=12).hexdigest()
+    return Vote(name, messages, said in _UP, rest_of(record, "prompt", label, answer, "id"))
+
+
+def _messages(value: Any, role: str) -> tuple[Message, ...]:
+    if isinstance(value, str):
+        return tuple(turn_messages([{"role": role, "content": value}]))
+    if isinstance(value, list):
+        return tuple(turn_messages(value))
+    raise ValueError("neither a text nor a list of messages")
+
+
+def pairs(judged: Iterable[tuple[Row, Vote]]) -> Iterator[Found | Rejected]:
+    """An item for each of the answers to one prompt: each that was liked beside one that was not, as many pairs as
+    there are of the more frequent kind. They belong together, so they are held out together."""
+    votes = list(judged)
+    liked, others = ([pair for pair in votes if pair[1].liked is side] for side in (True, False))
+    used: set[int] = set()
+    for i in range(max(len(liked), len(others)) if liked and others else 0):
+        (better, up), (worse, down) = liked[i % len(liked)], others[i % len(others)]
+        if up.messages == down.messages:
+            continue
+        used |= {id(better), id(worse)}
+        rows: dict[str, list[int]] = {}
+        for row in (better, worse):
+            rows.setdefault(row.file, []).append(row.position)
+        meta = {**up.meta, "group": f"preference {up.prompt}"}
+        name = f"{better.file}:{better.position}:{worse.position}"
+        yield Found(Conversation(name, up.messages, source="preference", meta=meta, rejected=down.messages), rows)
+    for row, _ in votes:
+        if id(row) not in used:
+            reason = "no other answer to its prompt was judged otherwise"
+            yield Dropped(row.file, row.position, reason, row.value)
