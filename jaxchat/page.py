@@ -36,7 +36,8 @@ h3 { font-size: 14px; margin: 0 0 10px; } p { margin: 4px 0 12px; color: var(--s
 .axis { display: flex; justify-content: space-between; color: var(--soft); font-size: 12px; padding-top: 4px; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; padding: 6px 20px 6px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-td { overflow-wrap: anywhere; } td:first-child { min-width: 8em; }
+td { overflow-wrap: anywhere; } td:first-child { min-width: 9em; }
+td.n { white-space: nowrap; } td:last-child, th:last-child { padding-right: 0; }
 th { color: var(--soft); font-weight: 500; white-space: nowrap; }
 tr:last-child td { border-bottom: 0; }
 details { padding: 8px 0; } details + details { border-top: 1px solid var(--line); }

@@ -40,7 +40,7 @@ def comparison(record: dict[str, Any]) -> Comparison | None:
     models = {}
     if all(isinstance(record.get(key), str) for key in ("model_a", "model_b")):
         used += ("model_a", "model_b")
-        models = {"model_chosen": record["model_" + "ab"[won]], "model_rejected": record["model_" + "ba"[won]]}
+        models = {"chosen_model": record["model_" + "ab"[won]], "rejected_model": record["model_" + "ba"[won]]}
     return Comparison(_read(record[keys[won]]), _read(record[keys[1 - won]]), tie, models, (*keys, *used))
 
 

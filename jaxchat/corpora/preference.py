@@ -26,7 +26,7 @@ from jaxchat.corpora.ledger import Found, Ledger, Rejected
 from jaxchat.corpora.messages import Messages
 from jaxchat.corpora.records import JsonReader, LeftOut, found, json_records, rest_of
 from jaxchat.corpora.rows import Row, Source
-from jaxchat.corpora.turn_list import turn_messages
+from jaxchat.corpora.turn_list import tools_of, turn_messages
 from jaxchat.corpora.votes import is_vote, pairs, vote_of
 
 _MARKED = re.compile(r"(?:^\s*|\n\n)(Human|Assistant):[ ]?")
@@ -89,7 +89,7 @@ class Preference(JsonReader):
         # The scores stay in `meta`, beside what else is known.
         meta = {**rest_of(record, *pair.used, "id", "prompt_id", "messages", "tools"), **pair.models}
         name = id_of(record, "id", "prompt_id", "comparison_id", "question_id")
-        return [Conversation(name, pair.chosen, _tools(record), meta=meta, rejected=pair.rejected)]
+        return [Conversation(name, pair.chosen, tools_of(record), meta=meta, rejected=pair.rejected)]
 
     def _check(self, pair: _Pair) -> None:
         """ValueError where the pair is none, LeftOut where an option leaves it out."""
@@ -259,10 +259,3 @@ def _marked(text: str) -> tuple[Message, ...]:
         Message("assistant" if side == "Assistant" else "user", said) for side, said in zip(parts[::2], parts[1::2])
     ]
     return tuple(m for i, m in enumerate(messages) if (m.content or "").strip() or i == len(messages) - 1)
-
-
-def _tools(record: dict[str, Any]) -> tuple[dict[str, Any], ...]:
-    tools = record.get("tools")
-    if isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools):
-        return tuple(tools)
-    return ()

@@ -157,6 +157,12 @@ def content_text(content: Any, where: str) -> str | None:
     raise ValueError(f"{where} has no text")
 
 
+def tools_of(record: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    """The record's `tools`; none where they are no list of objects."""
+    tools = record.get("tools")
+    return tuple(tools) if isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools) else ()
+
+
 def calls_of(value: Any) -> Iterator[ToolCall]:
     """Tool calls from JSON text or objects, one or a list of them. ValueError where there are none."""
     if isinstance(value, str):

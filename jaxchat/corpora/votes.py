@@ -2,7 +2,8 @@
 
     {"prompt", "completion", "label": true}          {"messages": [..., {"role": "assistant", ...}], "rating": "down"}
 
-A pair is an answer that was liked and one that was not, to the same prompt.
+A pair is an answer that was liked and one that was not, to the same prompt. Of several votes on one answer (by `id`)
+the last counts.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from jaxchat.chat.conversation import Conversation, Message
+from jaxchat.corpora.instructions import id_of
 from jaxchat.corpora.ledger import Dropped, Found, Rejected
 from jaxchat.corpora.records import rest_of
 from jaxchat.corpora.rows import Row
-from jaxchat.corpora.turn_list import turn_messages
+from jaxchat.corpora.turn_list import tools_of, turn_messages
 
 _LABELS = ("label", "rating", "feedback", "vote", "thumb", "thumbs", "reaction")
 _ANSWERS = ("completion", "response", "answer")
@@ -26,10 +28,12 @@ _DOWN = {"false", "0", "0.0", "-1", "-1.0", "down", "thumbs_down", "thumbs down"
 
 
 class Vote(NamedTuple):
-    """`prompt` names what was asked, the same for the same messages."""
+    """`prompt` names what was asked, the same for the same messages and tools; `answer` what was judged."""
 
     prompt: str
+    answer: str
     messages: tuple[Message, ...]
+    tools: tuple[dict[str, Any], ...]
     liked: bool
     meta: dict[str, Any]
 
@@ -64,9 +68,11 @@ def vote_of(record: dict[str, Any]) -> Vote:
         raise ValueError("the prompt is empty")
     if not (messages[-1].tool_calls or (messages[-1].content or "").strip()):
         raise ValueError("the answer is empty")
-    asked = json.dumps([[m.role, m.content, [repr(call) for call in m.tool_calls]] for m in messages[:-1]])
+    tools = tools_of(record)
+    asked = json.dumps([tools, [[m.role, m.content, [repr(call) for call in m.tool_calls]] for m in messages[:-1]]])
     name = hashlib.blake2b(asked.encode(), digest_size=12).hexdigest()
-    return Vote(name, messages, said in _UP, rest_of(record, "prompt", label, answer, "id"))
+    meta = rest_of(record, "prompt", label, answer, "id", "tools")
+    return Vote(name, id_of(record, "id"), messages, tools, said in _UP, meta)
 
 
 def _messages(value: Any, role: str) -> tuple[Message, ...]:
@@ -81,7 +87,9 @@ def pairs(judged: Iterable[tuple[Row, Vote]]) -> Iterator[Found | Rejected]:
     """An item for each of the answers to one prompt: each that was liked beside one that was not, as many pairs as
     there are of the more frequent kind. They belong together, so they are held out together."""
     votes = list(judged)
-    liked, others = ([pair for pair in votes if pair[1].liked is side] for side in (True, False))
+    last = {(vote.answer, vote.messages[-1].content): row for row, vote in votes if vote.answer}
+    counted = [(row, vote) for row, vote in votes if last.get((vote.answer, vote.messages[-1].content), row) is row]
+    liked, others = ([pair for pair in counted if pair[1].liked is side] for side in (True, False))
     used: set[int] = set()
     for i in range(max(len(liked), len(others)) if liked and others else 0):
         (better, up), (worse, down) = liked[i % len(liked)], others[i % len(others)]
@@ -92,9 +100,14 @@ def pairs(judged: Iterable[tuple[Row, Vote]]) -> Iterator[Found | Rejected]:
         for row in (better, worse):
             rows.setdefault(row.file, []).append(row.position)
         meta = {**up.meta, "group": f"preference {up.prompt}"}
+        if "model" in up.meta and "model" in down.meta:
+            meta |= {"chosen_model": meta.pop("model"), "rejected_model": down.meta["model"]}
         name = f"{better.file}:{better.position}:{worse.position}"
-        yield Found(Conversation(name, up.messages, source="preference", meta=meta, rejected=down.messages), rows)
+        yield Found(Conversation(name, up.messages, up.tools, "preference", meta, down.messages), rows)
+    counts = {id(row) for row, _ in counted}
     for row, _ in votes:
         if id(row) not in used:
-            reason = "no other answer to its prompt was judged otherwise"
+            reason = (
+                "no other answer to its prompt was judged otherwise" if id(row) in counts else "judged anew later on"
+            )
             yield Dropped(row.file, row.position, reason, row.value)

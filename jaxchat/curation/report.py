@@ -162,6 +162,10 @@ def _shown(row: Any) -> str:
     if isinstance(row, dict) and isinstance(row.get("messages"), list):
         turns = [m for m in row["messages"] if isinstance(m, dict)]
         text = "\n".join(f"{turn.get('role')}: {turn.get('content')}" for turn in turns)
+    elif isinstance(row, dict):  # the longest value first: what was said
+        values = {key: v if isinstance(v, str) else json.dumps(v, ensure_ascii=False) for key, v in row.items() if v}
+        ordered = sorted(values.items(), key=lambda item: -len(item[1]))
+        text = "\n".join(f"{key}: {' '.join(value.split())}" for key, value in ordered)
     else:
         text = row if isinstance(row, str) else "" if row is None else json.dumps(row, ensure_ascii=False)
     return text if len(text) <= EXAMPLE_SIZE else text[:EXAMPLE_SIZE].rstrip() + " …"

@@ -36,7 +36,7 @@ def _overview(made: Mapping[str, Any]) -> str:
 def _steps(made: Mapping[str, Any]) -> str:
     parts = []
     if made["steps"]:
-        head = ("step", "conversations in", "changed", "dropped", "kept")
+        head = ("step", "in", "changed", "dropped", "kept")
         numbers = ((step["conversations_in"], step["changed"], step["dropped"],
                     step["conversations_in"] - step["dropped"]) for step in made["steps"])  # fmt: skip
         rows = ((step["name"], *(f"{n:,}" for n in row)) for step, row in zip(made["steps"], numbers))

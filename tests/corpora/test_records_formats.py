@@ -381,7 +381,7 @@ def test_an_arenas_verdicts(import_files):
     assert made.counts == (1, 4, 1)
     assert made.conversations[0].id == "q1"
     assert made.conversations[0].meta | {"rows": 0} == {
-        "question_id": "q1", "winner": "model_b", "judge": "r1", "model_chosen": "y", "model_rejected": "x", "rows": 0,
+        "question_id": "q1", "winner": "model_b", "judge": "r1", "chosen_model": "y", "rejected_model": "x", "rows": 0,
     }  # fmt: skip
     assert made.dropped[0]["reason"] == "a tie: neither was preferred (tie (bothbad))"
     assert [row["reason"].partition(";")[0] for row in made.rejected] == [
@@ -415,6 +415,21 @@ def test_answers_with_a_thumb_up_or_down_make_pairs(import_files):
     assert {row["position"] for row in made.dropped} == {4, 5, 6}
     assert len({c.meta["group"] for c in made.conversations if c.meta["rows"]["feedback.jsonl"] != [9]}) == 1
     assert {tuple(c.meta["rows"]["feedback.jsonl"]) for c in made.conversations} == {(1, 2), (1, 3), (9,)}
+
+
+def test_the_feedback_that_a_server_keeps(import_files):
+    """As jaxchat serve --feedback writes it: the last vote on an answer counts, tools and models are told."""
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    rows = [
+        {"id": name, "rating": rating, "model": model, "messages": chat("q", answer), "tools": tools, "comment": name}
+        for name, rating, model, answer in (
+            ("1", "down", "m", "good"), ("2", "down", "n", "bad"), ("1", "up", "m", "good"))
+    ]  # fmt: skip
+    made = import_files("preference", {"thumbs.jsonl": rows})
+    assert made.counts == (2, 0, 1) and made.dropped[0]["reason"] == "judged anew later on"
+    (one,) = made.conversations
+    assert (one.messages[-1].content, one.rejected[-1].content, one.tools) == ("good", "bad", tuple(tools))
+    assert (one.meta["chosen_model"], one.meta["rejected_model"], one.meta["comment"]) == ("m", "n", "1")
 
 
 def test_preferences_that_are_none(import_files):

@@ -29,9 +29,13 @@ def folder(tmp_path: Path) -> Path:
     write("conversations.jsonl", [row(i, "Hello", language="en", license="MIT") for i in range(8)] + [row(9, "你好")])
     dropped = {"file": "a/b.jsonl", "position": 4, "step": "length", "reason": "too short", "detail": "3"}
     write("dropped.jsonl", [{**dropped, "row": row(2, EVIL)} for _ in range(5)])
-    write("rejected.jsonl", [{"file": "f", "position": 1, "reason": "not JSON (at 3)", "row": EVIL}])
+    record = {"n": 7, "none": None, "text": "What was\nsaid", "tags": ["a"]}
+    write("rejected.jsonl", [{"file": "f", "position": 1, "reason": "not JSON (at 3)", "row": EVIL},
+                             {"file": "f", "position": 2, "reason": "not JSON (at 4)", "row": record}])  # fmt: skip
     step = {"name": "length", "conversations_in": 14, "changed": 0, "dropped": 5, "reasons": {"too short": 5}}
-    stats = {"rows_in": 15, "rows_used": 9, "rows_rejected": 1, "rows_dropped": 5, "steps": [{**step, "found": {}}]}
+    names = {"name": "entities", "conversations_in": 9, "changed": 4, "dropped": 0, "found": {"PERSON": 12}}
+    stats = {"rows_in": 15, "rows_used": 9, "rows_rejected": 1, "rows_dropped": 5}
+    stats["steps"] = [{**step, "found": {}}, names]
     largest = [{"id": EVIL, "conversations": 2}]
     stats["duplicates"] = {"near-duplicates": {"clusters": 1, "sizes": {"2": 1}, "largest": largest}}
     (path / "stats.json").write_text(json.dumps({**stats, "personal_data": {"email": 3}, "sources": [EVIL]}))
@@ -80,6 +84,8 @@ def test_numbers_are_those_of_the_folder(folder: Path) -> None:
         3,
     )
     assert made["rejected"][0]["reason"] == "not JSON" and made["rejected"][0]["examples"][0]["text"] == EVIL
+    assert made["rejected"][0]["examples"][1]["text"] == 'text: What was said\ntags: ["a"]\nn: 7'
+    assert made["names"] == {"PERSON": 12}
     assert made["tokens"] is None and made["annotations"] is None
 
 
