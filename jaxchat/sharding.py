@@ -21,6 +21,8 @@ WEIGHTS: dict[str, MeshAxes] = {
     "kv_heads": "tensor",
     "head": None,
     "hidden": "tensor",
+    "experts": "expert",
+    "routes": None,
 }
 # `keys` are the tokens that queries look at: whole on every device, while the queries' own `sequence` may be split.
 # Gathering them, rather than passing them around a ring, lets every kernel mask as it does on one device, and costs
@@ -36,6 +38,7 @@ ACTIVATIONS: dict[str, MeshAxes] = {
     "head": None,
     "hidden": "tensor",
     "vocab": "tensor",
+    "routes": None,
 }
 # Weight axes that are split only to store them: a layer gathers them just before it computes.
 GATHERED = ("embed",)

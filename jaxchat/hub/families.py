@@ -16,7 +16,7 @@ import numpy as np
 
 from jaxchat.errors import InputError
 from jaxchat.hub.layout import Sizes, Tensor
-from jaxchat.models.config import DecoderConfig
+from jaxchat.models.config import DecoderConfig, Mixture
 
 Json = Mapping[str, Any]
 
@@ -79,7 +79,8 @@ class Format:
     have one of these values where they are there, since our decoder computes nothing else. tensors: the file's, for a
     config. ignored: patterns of names that a file may hold and no model needs. copies: names that a file may hold
     beside the model's, and the tensor that each must be equal to. implied: tensors that say what the config says; they
-    are written, and not read. optional: what some files leave out at the beginning of every name.
+    are written, and not read. optional: what some files leave out at the beginning of every name. others: the tensors
+    of files that hold the same under other names; they are read, and not written.
     """
 
     family: str
@@ -92,6 +93,7 @@ class Format:
     copies: Mapping[str, str] = field(default_factory=dict)
     implied: Callable[[DecoderConfig], Mapping[str, np.ndarray]] = lambda config: {}
     optional: str = ""
+    others: tuple[Callable[[DecoderConfig], tuple[Tensor, ...]], ...] = ()
 
     def read(self, metadata: Json, where: str) -> DecoderConfig:
         """The config that `metadata` describes.
@@ -165,7 +167,9 @@ class Family:
 
 
 # Looked up in this order; a family's file defines FAMILY.
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "smollm3", "gemma2", "gemma3", "phi3", "gpt2")
+FAMILIES = (
+    *("llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "smollm3", "gemma2", "gemma3", "phi3", "gpt2"),
+)
 
 
 def families() -> list[Family]:
@@ -205,7 +209,7 @@ def by_config(config: DecoderConfig) -> Family:
 def sizes(config: DecoderConfig) -> Sizes:
     """The length of every axis that layouts name.
 
-    L layers, D width, N heads, K key-value heads, H head size = C 2 halves x J, F hidden, V vocabulary,
+    L layers, D width, N heads, K key-value heads, H head size = C 2 halves x J, E experts, F hidden, V vocabulary,
     P positions.
     """
     return {
@@ -216,6 +220,7 @@ def sizes(config: DecoderConfig) -> Sizes:
         "H": config.head_size,
         "C": 2,
         "J": config.head_size // 2,
+        "E": config.mlp.experts if isinstance(config.mlp, Mixture) else 0,
         "F": config.hidden,
         "V": config.vocab_size,
         "P": config.context_length,

@@ -5,6 +5,7 @@ Sources: llama.cpp's converter and its loader of each architecture, for what a k
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -117,8 +118,10 @@ def everywhere(config: DecoderConfig, arch: str) -> dict[str, Any]:
     return eps_of(config, arch) | rope_of(config, kind.rotary, arch)
 
 
-def tensors(config: DecoderConfig, *, side_by_side: bool = False) -> tuple[Tensor, ...]:
-    """The names that all families but Phi-3 and GPT-2 agree on.
+def tensors(
+    config: DecoderConfig, experts: Iterable[Tensor] = (), *, side_by_side: bool = False
+) -> tuple[Tensor, ...]:
+    """The names that all families but Phi-3 and GPT-2 agree on. experts: what stands for the MLP where they are mixed.
 
     side_by_side: the file holds each pair that is rotated together side by side, we hold them half a head apart.
     """
@@ -131,6 +134,8 @@ def tensors(config: DecoderConfig, *, side_by_side: bool = False) -> tuple[Tenso
         Tensor(block + "attn_k.weight", Part("layers.attn.k", f"L D K {ours}", f"(K {theirs}) D")),
         Tensor(block + "attn_v.weight", Part("layers.attn.v", "L D K H", "(K H) D")),
         Tensor(block + "attn_output.weight", Part("layers.attn.o", "L N H D", "D (N H)")),
+    ]
+    found += experts or [
         Tensor(block + "ffn_gate.weight", Part("layers.mlp.gate", "L D F", "F D")),
         Tensor(block + "ffn_up.weight", Part("layers.mlp.up", "L D F", "F D")),
         Tensor(block + "ffn_down.weight", Part("layers.mlp.down", "L F D", "D F")),

@@ -7,6 +7,7 @@ rotary positions.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from jaxchat.errors import InputError
@@ -200,10 +201,10 @@ def unlike(what: str) -> InputError:
     return InputError(f"a family does not describe {what}")
 
 
-def tensors(config: DecoderConfig) -> tuple[Tensor, ...]:
-    """The names that all families but Phi-3 and GPT-2 agree on: a part's are there where the config has the part."""
-    block = "model.layers.{L}."
-    attn, mlp = block + "self_attn.", block + "mlp."
+def tensors(config: DecoderConfig, experts: Iterable[Tensor] = ()) -> tuple[Tensor, ...]:
+    """The names that all families but Phi-3 and GPT-2 agree on: a part's are there where the config has the part.
+    experts: what a family with a mixture of them has for its MLP."""
+    attn = "model.layers.{L}.self_attn."
     found = [
         Tensor("model.embed_tokens.weight", Part("embed.table", "V D", "V D")),
         *norms(config),
@@ -211,9 +212,7 @@ def tensors(config: DecoderConfig) -> tuple[Tensor, ...]:
         Tensor(attn + "k_proj.weight", Part("layers.attn.k", "L D K H", "(K H) D")),
         Tensor(attn + "v_proj.weight", Part("layers.attn.v", "L D K H", "(K H) D")),
         Tensor(attn + "o_proj.weight", Part("layers.attn.o", "L N H D", "D (N H)")),
-        Tensor(mlp + "gate_proj.weight", Part("layers.mlp.gate", "L D F", "F D")),
-        Tensor(mlp + "up_proj.weight", Part("layers.mlp.up", "L D F", "F D")),
-        Tensor(mlp + "down_proj.weight", Part("layers.mlp.down", "L F D", "D F")),
+        *(experts or _mlp(config)),
     ]
     if config.qkv_bias:
         found += [
@@ -227,13 +226,23 @@ def tensors(config: DecoderConfig) -> tuple[Tensor, ...]:
         found += [
             Tensor(attn + f"{name}_norm.weight", Part(f"layers.attn.{name}_norm.scale", "L H", "H")) for name in "qk"
         ]
+    return (*found, *unembedding(config))
+
+
+def _mlp(config: DecoderConfig) -> list[Tensor]:
+    mlp = "model.layers.{L}.mlp."
+    found = [
+        Tensor(mlp + "gate_proj.weight", Part("layers.mlp.gate", "L D F", "F D")),
+        Tensor(mlp + "up_proj.weight", Part("layers.mlp.up", "L D F", "F D")),
+        Tensor(mlp + "down_proj.weight", Part("layers.mlp.down", "L F D", "D F")),
+    ]
     if isinstance(config.mlp, Gated) and config.mlp.bias:
         found += [
             Tensor(mlp + "gate_proj.bias", Part("layers.mlp.gate_bias", "L F", "F")),
             Tensor(mlp + "up_proj.bias", Part("layers.mlp.up_bias", "L F", "F")),
             Tensor(mlp + "down_proj.bias", Part("layers.mlp.down_bias", "L D", "D")),
         ]
-    return (*found, *unembedding(config))
+    return found
 
 
 def norms(config: DecoderConfig) -> list[Tensor]:

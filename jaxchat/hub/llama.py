@@ -1,19 +1,19 @@
 """The Llama family: Llama 2 and 3.x, TinyLlama, SmolLM and SmolLM2.
 
 Sources: Touvron et al. 2023; Grattafiori et al. 2024; transformers' LlamaConfig; llama.cpp's converter, which reorders
-the rows of q and k for its interleaved rotary positions.
+the rows of q and k for its interleaved rotary positions, and calls Mixtral llama as well.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from jaxchat.errors import InputError
-from jaxchat.hub import gguf_parts, huggingface_parts
+from jaxchat.hub import gguf_parts, huggingface_parts, mixture_parts
 from jaxchat.hub.families import Family, Format, Keys
 from jaxchat.hub.huggingface_parts import alike, unlike
-from jaxchat.models.config import DecoderConfig, Gated, Kind
+from jaxchat.hub.layout import Tensor
+from jaxchat.models.config import DecoderConfig, Gated, Kind, Mixture
 
 
 def _parts(keys: Keys) -> dict[str, Any]:
@@ -51,7 +51,19 @@ def _gguf_parts(keys: Keys) -> dict[str, Any]:
             f"{keys.where}: llama.rope.dimension_count is {turned} of a head's {keys.shape['head_size']}; "
             "in this family whole heads are turned"
         )
-    return {"kinds": (Kind(rotary=rotary),), "norm": gguf_parts.rms_norm(keys, "llama")}
+    mixed = keys.whole("llama.expert_count", 0) > 0
+    mlp = mixture_parts.gguf_mixture(keys, "llama") if mixed else Gated()
+    return {"kinds": (Kind(rotary=rotary),), "norm": gguf_parts.rms_norm(keys, "llama"), "mlp": mlp}
+
+
+def _gguf_keys(config: DecoderConfig) -> dict[str, Any]:
+    mixed = mixture_parts.gguf_keys(config, "llama") if isinstance(config.mlp, Mixture) else {}
+    return gguf_parts.everywhere(config, "llama") | mixed
+
+
+def _gguf_tensors(config: DecoderConfig) -> tuple[Tensor, ...]:
+    experts = mixture_parts.gguf_tensors() if isinstance(config.mlp, Mixture) else []
+    return gguf_parts.tensors(config, experts, side_by_side=True)
 
 
 FAMILY = Family(
@@ -73,9 +85,9 @@ FAMILY = Family(
         family="llama",
         fields=gguf_parts.fields("llama"),
         parts=_gguf_parts,
-        keys=partial(gguf_parts.everywhere, arch="llama"),
-        fixed={**gguf_parts.fixed("llama"), "llama.attention.sliding_window": (0,)},
-        tensors=partial(gguf_parts.tensors, side_by_side=True),
+        keys=_gguf_keys,
+        fixed={**mixture_parts.gguf_fixed("llama"), "llama.attention.sliding_window": (0,)},
+        tensors=_gguf_tensors,
         implied=gguf_parts.implied,
     ),
 )

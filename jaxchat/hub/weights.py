@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -64,6 +64,17 @@ def _named(source: Source, form: Format) -> Source:
     return _Prefixed(source, prefix) if prefix else source
 
 
+def _listed(source: Source, form: Format, config: DecoderConfig) -> tuple[Tensor, ...]:
+    """The file's tensors, by the names under which it holds most of them."""
+    length, found = sizes(config), source.shapes()
+
+    def share(listed: tuple[Tensor, ...]) -> float:
+        names = [name for tensor in listed for name, _ in tensor.instances(length)]
+        return sum(name in found for name in names) / len(names)
+
+    return max((tensors(config) for tensors in (form.tensors, *form.others)), key=share)
+
+
 def load(
     source: Source,
     form: Format,
@@ -81,7 +92,7 @@ def load(
     """
     source = _named(source, form)
     check(source, form, config)
-    wanted = _parts(form, config)
+    wanted = _parts(_listed(source, form, config))
 
     def read(name: str, index: Index) -> np.ndarray:
         array = source.read(name, index)
@@ -105,7 +116,7 @@ def round_in_place(params: Params, form: Format, config: DecoderConfig, how: Rou
     """
     length = sizes(config)
     changes = {}
-    for path, (tensor, part) in _parts(form, config).items():
+    for path, (tensor, part) in _parts(form.tensors(config)).items():
         before = _get(params, path)
         places = dict(tensor.instances(length))
         made: dict[str, np.ndarray] = {}
@@ -139,7 +150,8 @@ def check(source: Source, form: Format, config: DecoderConfig) -> None:
     """Raises InputError unless the file holds exactly the tensors of `config`, in their shapes."""
     source = _named(source, form)
     length, found = sizes(config), source.shapes()
-    wanted = {name: tensor.shape(length) for tensor in form.tensors(config) for name, _ in tensor.instances(length)}
+    listed = _listed(source, form, config)
+    wanted = {name: tensor.shape(length) for tensor in listed for name, _ in tensor.instances(length)}
     missing = [name for name in wanted if name not in found]
     if missing:
         raise InputError(f"{source.where}: the tensor {missing[0]}{_more(missing)} is missing; the model is not whole")
@@ -203,8 +215,8 @@ def _name(path: tuple[Any, ...]) -> str:
     return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
-def _parts(form: Format, config: DecoderConfig) -> dict[str, tuple[Tensor, Part]]:
-    return {part.path: (tensor, part) for tensor in form.tensors(config) for part in tensor.parts}
+def _parts(listed: Iterable[Tensor]) -> dict[str, tuple[Tensor, Part]]:
+    return {part.path: (tensor, part) for tensor in listed for part in tensor.parts}
 
 
 def _leaf(tensor: Tensor, part: Part, length: Sizes, shape: Any, sharding: NamedSharding, read: Read) -> jax.Array:

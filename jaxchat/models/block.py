@@ -14,13 +14,11 @@ from flax import nnx
 
 from jaxchat.models.attention import Backend, Sight
 from jaxchat.models.cache import view, write
-from jaxchat.models.config import Activation, DecoderConfig, Gated
-from jaxchat.models.layers import Layout, Linear, joined, norm
+from jaxchat.models.config import Activation, DecoderConfig, Gated, Mixture
+from jaxchat.models.layers import ACTIVATIONS, Layout, Linear, joined, norm, residual_scale
+from jaxchat.models.mixture import MixtureMLP, Routed
 from jaxchat.models.rotary import Rotation, rotate
 from jaxchat.sharding import Rules
-
-ACTIVATIONS = {"silu": jax.nn.silu, "gelu_tanh": jax.nn.gelu}
-
 
 class Attention(nnx.Module):
     """Grouped-query attention (Ainslie et al. 2023)."""
@@ -129,16 +127,13 @@ class PlainMLP(nnx.Module):
         return self.to_width(up_BTF, self.down, self.down_bias)
 
 
-def mlp(config: DecoderConfig, rules: Rules, layout: Layout, key: jax.Array) -> GatedMLP | PlainMLP:
+def mlp(config: DecoderConfig, rules: Rules, layout: Layout, key: jax.Array) -> GatedMLP | PlainMLP | MixtureMLP:
     """The MLP that the config describes."""
     if isinstance(config.mlp, Gated):
         return GatedMLP(config, config.mlp, rules, layout, key)
+    if isinstance(config.mlp, Mixture):
+        return MixtureMLP(config, config.mlp, rules, layout, key)
     return PlainMLP(config, config.mlp.activation, rules, layout, key)
-
-
-def residual_scale(config: DecoderConfig) -> float:
-    """What writes to the residual stream starts smaller the more blocks do (Radford et al. 2019, GPT-2)."""
-    return (2 * config.layers) ** -0.5
 
 
 class Block(nnx.Module):
@@ -154,13 +149,14 @@ class Block(nnx.Module):
             norm(config.width, config.norm, rules) if config.post_norms else None for _ in range(2)
         )
 
-    def __call__(self, x_BTD: jax.Array, by: Rotation | None, sight: Sight) -> jax.Array:
+    def __call__(self, x_BTD: jax.Array, by: Rotation | None, sight: Sight) -> tuple[jax.Array, Routed | None]:
+        """And what its router did with the tokens, if it has one."""
         with jax.named_scope("attention"):
             q_BTNH, k_BTKH, v_BTKH = self.attn.project(self.attn_norm(x_BTD), by)
             mixed_BTD = self.attn.attend(q_BTNH, self.attn.keys(k_BTKH), self.attn.keys(v_BTKH), sight)
             x_BTD = self._add(x_BTD, mixed_BTD, self.attn_post_norm)
         with jax.named_scope("mlp"):
-            return self._add(x_BTD, self.mlp(self.mlp_norm(x_BTD)), self.mlp_post_norm)
+            return self._through_mlp(x_BTD, sight.queries_BT)
 
     def cached(
         self,
@@ -178,7 +174,15 @@ class Block(nnx.Module):
         seen = view(k_BKHS, v_BKSH, sight.slots, self.attn.rules, rows_R)
         mixed_BTD = self.attn.attend(q_BTNH, *seen, sight)
         x_BTD = self._add(x_BTD, mixed_BTD, self.attn_post_norm)
-        return self._add(x_BTD, self.mlp(self.mlp_norm(x_BTD)), self.mlp_post_norm), k_BKHS, v_BKSH
+        return self._through_mlp(x_BTD, None)[0], k_BKHS, v_BKSH
+
+    def _through_mlp(self, x_BTD: jax.Array, segments_BT: jax.Array | None) -> tuple[jax.Array, Routed | None]:
+        routed = None
+        if isinstance(self.mlp, MixtureMLP):
+            out_BTD, routed = self.mlp(self.mlp_norm(x_BTD), segments_BT)
+        else:
+            out_BTD = self.mlp(self.mlp_norm(x_BTD))
+        return self._add(x_BTD, out_BTD, self.mlp_post_norm), routed
 
     def _add(self, x_BTD: jax.Array, more_BTD: jax.Array, post_norm: Any) -> jax.Array:
         return x_BTD + (more_BTD if post_norm is None else post_norm(more_BTD))

@@ -106,6 +106,18 @@ class Plain:
 
 
 @dataclass(frozen=True)
+class Mixture:
+    """A mixture of experts (Shazeer et al. 2017): every token's MLP is the weighted sum of `chosen` of `experts` gated
+    ones, those that a router finds likeliest; `hidden` is then each one's. normed: the weights, the router's
+    probabilities, are divided by their sum."""
+
+    experts: int
+    chosen: int
+    normed: bool = True
+    activation: Activation = "silu"
+
+
+@dataclass(frozen=True)
 class DecoderConfig:
     """A decoder with grouped-query attention; without more said, Llama's shape.
 
@@ -134,7 +146,7 @@ class DecoderConfig:
     norm: RMSNorm | LayerNorm = RMSNorm()
     post_norms: bool = False
     qk_norm: bool = False
-    mlp: Gated | Plain = Gated()
+    mlp: Gated | Plain | Mixture = Gated()
     qkv_bias: bool = False
     out_bias: bool = False
     query_scale: float | None = None
@@ -157,6 +169,10 @@ class DecoderConfig:
             raise InputError(f"model.kinds has {len(self.kinds)} kinds for {self.layers} layers; give 1 to as many")
         for kind in self.kinds:
             self._check(kind)
+        if isinstance(self.mlp, Mixture) and not 1 <= self.mlp.chosen <= self.mlp.experts:
+            raise InputError(
+                f"model.mlp.chosen is {self.mlp.chosen}; of {self.mlp.experts} experts a token takes 1 to as many"
+            )
 
     def _check(self, kind: Kind) -> None:
         if kind.window is not None and kind.window < 1:
@@ -184,21 +200,24 @@ class DecoderConfig:
         """How many dimensions of a head are turned by its position."""
         return int(self.head_size * rotary.fraction)
 
-    @property
-    def _matrices(self) -> int:
-        """Parameters of a block's matrix products."""
+    def _matrices(self, *, used: bool) -> int:
+        """Parameters of a block's matrix products; `used`: those that one token is multiplied by."""
         attention = self.width * self.head_size * (2 * self.heads + 2 * self.kv_heads)
-        return attention + self.width * self.hidden * (3 if isinstance(self.mlp, Gated) else 2)
+        mlp = self.width * self.hidden * (2 if isinstance(self.mlp, Plain) else 3)
+        if isinstance(self.mlp, Mixture):
+            mlp = mlp * (self.mlp.chosen if used else self.mlp.experts) + self.width * self.mlp.experts
+        return attention + mlp
 
     @property
     def parameters(self) -> int:
         """Number of parameters, tied ones once."""
         D, H, F = self.width, self.head_size, self.hidden
         norm = D * (2 if isinstance(self.norm, LayerNorm) else 1)
-        block = self._matrices + norm * (4 if self.post_norms else 2)
+        block = self._matrices(used=False) + norm * (4 if self.post_norms else 2)
         block += norm // D * 2 * H * self.qk_norm
         block += H * (self.heads + 2 * self.kv_heads) * self.qkv_bias + D * self.out_bias
-        block += F + D if isinstance(self.mlp, Plain) else (2 * F + D) * self.mlp.bias
+        block += F + D if isinstance(self.mlp, Plain) else 0
+        block += 2 * F + D if isinstance(self.mlp, Gated) and self.mlp.bias else 0
         around = norm + self.vocab_size * D * (1 if self.tied else 2) + self.context_length * D * self.learned_positions
         return self.layers * block + around
 
@@ -206,9 +225,10 @@ class DecoderConfig:
         """Floating-point operations of a forward and a backward pass for one token that attends to `context` others.
 
         Counted as is usual for model FLOP utilisation (Chowdhery et al. 2022, PaLM, appendix B): 2 for a multiply and
-        an add, backward twice forward, recomputation not counted, the embedding's lookup free.
+        an add, backward twice forward, recomputation not counted, the embedding's lookup free; of experts, those that a
+        token takes.
         """
-        matrices = self.layers * self._matrices + self.vocab_size * self.width
+        matrices = self.layers * self._matrices(used=True) + self.vocab_size * self.width
         windows = (self.kind(layer).window for layer in range(self.layers))
         seen = sum(context if window is None else min(context, window) for window in windows)
         return 6.0 * (matrices + 2 * self.heads * self.head_size * seen)

@@ -19,6 +19,7 @@ from jaxchat.models.block import Block
 from jaxchat.models.cache import Cache
 from jaxchat.models.config import DecoderConfig, Kind
 from jaxchat.models.layers import Fetch, Layout, Linear, norm, normal
+from jaxchat.models.mixture import Routed
 from jaxchat.models.rotary import Rotation, rotation
 from jaxchat.models.streaming import streamed
 from jaxchat.sharding import Rules
@@ -79,23 +80,25 @@ class Decoder(nnx.Module):
             self.unembed = Unembed(config, rules, layout, unembed_key)
         self.config, self.rules, self.remat, self.layout = config, rules, remat, layout
 
-    def hidden(
+    def read(
         self, tokens_BT: jax.Array, positions_BT: jax.Array, segments_BT: jax.Array, dtype: jnp.dtype
-    ) -> jax.Array:
+    ) -> tuple[jax.Array, Routed | None]:
         keys_BT = jax.sharding.reshard(segments_BT, self.rules.activation("batch", "keys"))
         sees = self._sees(positions_BT, lambda window: Sight.packed(segments_BT, keys_BT, window))
         x_BTD = self._embed(tokens_BT, positions_BT, dtype)
         if self.layout == "decoding":
+            each = []
             for i, block in enumerate(self.layers):
-                x_BTD = block(x_BTD, *sees[self.config.kind(i)])
-            return self.norm(x_BTD)
+                x_BTD, routed = block(x_BTD, *sees[self.config.kind(i)])
+                each.append(routed)
+            return self.norm(x_BTD), jax.tree.map(lambda *layers: jnp.stack(layers), *each)
         graph, stacked = nnx.split(self.layers)
 
-        def step(kind: Kind, x_BTD: jax.Array, layer: Any) -> tuple[jax.Array, None]:
-            return nnx.merge(graph, layer)(x_BTD, *sees[kind]), None
+        def step(kind: Kind, x_BTD: jax.Array, layer: Any) -> tuple[jax.Array, Routed | None]:
+            return nnx.merge(graph, layer)(x_BTD, *sees[kind])
 
-        x_BTD, _ = self._through(step, x_BTD, stacked, self.remat)
-        return self.norm(x_BTD)
+        x_BTD, routed = self._through(step, x_BTD, stacked, self.remat)
+        return self.norm(x_BTD), routed
 
     def cached(
         self,
@@ -206,7 +209,13 @@ class Model:
         self, params: Params, tokens_BT: jax.Array, positions_BT: jax.Array, segments_BT: jax.Array
     ) -> jax.Array:
         """Final hidden states, normed, (B, T, D): packed rows, in which a segment sees only itself."""
-        return self._bind(params).hidden(tokens_BT, positions_BT, segments_BT, jnp.dtype(self.dtype))
+        return self.read(params, tokens_BT, positions_BT, segments_BT)[0]
+
+    def read(
+        self, params: Params, tokens_BT: jax.Array, positions_BT: jax.Array, segments_BT: jax.Array
+    ) -> tuple[jax.Array, Routed | None]:
+        """The same, and what the routers of all layers did with the tokens, where experts are mixed."""
+        return self._bind(params).read(tokens_BT, positions_BT, segments_BT, jnp.dtype(self.dtype))
 
     def logits(self, params: Params, x_BTD: jax.Array) -> jax.Array:
         """Scores over the vocabulary, (B, T, V), float32. Whole: for losses, use the chunked one in objectives."""

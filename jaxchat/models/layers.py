@@ -22,6 +22,7 @@ from jaxchat.sharding import Rules
 
 Layout = Literal["training", "decoding"]
 A = TypeVar("A", jax.Array, np.ndarray)
+ACTIVATIONS = {"silu": jax.nn.silu, "gelu_tanh": jax.nn.gelu}
 
 
 def normal(key: jax.Array, shape: tuple[int, ...], std: float, spec: PartitionSpec) -> jax.Array:
@@ -31,6 +32,11 @@ def normal(key: jax.Array, shape: tuple[int, ...], std: float, spec: PartitionSp
 
 def _place(x: jax.Array, spec: PartitionSpec) -> jax.Array:
     return jax.sharding.reshard(x, spec) if any(axis is not None for axis in spec) else x
+
+
+def residual_scale(config: config.DecoderConfig) -> float:
+    """What writes to the residual stream starts smaller the more blocks do (Radford et al. 2019, GPT-2)."""
+    return (2 * config.layers) ** -0.5
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from jaxchat.errors import InputError
-from jaxchat.models.config import DecoderConfig
+from jaxchat.models.config import DecoderConfig, Mixture
 from jaxchat.sharding import MeshAxes, Rules
 
 
@@ -50,6 +50,7 @@ def check_model(model: DecoderConfig, sizes: Mapping[str, int], rules: Rules) ->
         "kv_heads": ("kv_heads", model.kv_heads),
         "head": ("head_size", model.head_size),
         "hidden": ("hidden", model.hidden),
+        "experts": ("experts", model.mlp.experts if isinstance(model.mlp, Mixture) else 0),
     }
     for axis, mesh_axes in rules.weights:
         over, parts = _product(mesh_axes, sizes)

@@ -6,8 +6,9 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,20 @@ CASES: dict[str, dict[str, Any]] = {
         "rope_scaling": LLAMA3,
     },
     "mistral": {**SHAPE, "model_type": "mistral", "sliding_window": 48, "head_dim": 24},
+    "mixtral": {
+        **SHAPE, "model_type": "mixtral", "sliding_window": 48, "head_dim": 24, "num_local_experts": 6,
+        "num_experts_per_tok": 3,
+    },
     "qwen2": {
         **SHAPE, "model_type": "qwen2", "use_sliding_window": True, "sliding_window": 48, "max_window_layers": 1,
         "rope_scaling": YARN, "tie_word_embeddings": True,
     },
     "qwen3": {**SHAPE, "model_type": "qwen3", "head_dim": 24, "rope_theta": 1e6},
+    "qwen3_moe": {
+        **SHAPE, "model_type": "qwen3_moe", "head_dim": 24, "rope_theta": 1e6, "attention_bias": True,
+        "moe_intermediate_size": 40, "num_experts": 6, "num_experts_per_tok": 3, "norm_topk_prob": False,
+        "use_sliding_window": True, "sliding_window": 48,
+    },
     "smollm3": {
         **SHAPE, "model_type": "smollm3", "num_hidden_layers": 5, "use_sliding_window": True, "sliding_window": 48,
         "no_rope_layer_interval": 2, **IDS,
@@ -80,14 +90,18 @@ CASES: dict[str, dict[str, Any]] = {
 # What of it llama.cpp knows: without what is not written to GGUF.
 GGUF_CASES = {
     "llama": {**SHAPE, "model_type": "llama", "rope_scaling": {**LLAMA3, "original_max_position_embeddings": 8192}},
+    "mixtral": {**CASES["mixtral"], "sliding_window": None},
     "qwen2": {**SHAPE, "model_type": "qwen2"},
     "qwen3": CASES["qwen3"],
+    "qwen3_moe": {
+        **CASES["qwen3_moe"], "attention_bias": False, "norm_topk_prob": True, "use_sliding_window": False,
+    },
     "smollm3": {**SHAPE, "model_type": "smollm3", "num_hidden_layers": 5},
     "gemma2": {**CASES["gemma2"], "query_pre_attn_scalar": 24},
     "gemma3": {**CASES["gemma3"], "num_hidden_layers": 7, "sliding_window_pattern": 6, "query_pre_attn_scalar": 24},
     "phi3": {**SHAPE, "model_type": "phi3", "sliding_window": 48, "partial_rotary_factor": 0.5},
     "gpt2": CASES["gpt2"],
-}
+}  # fmt: skip
 LENGTHS = (170, 105)  # of the conversations in the packed row of 300
 GREEDY = 64
 
@@ -273,7 +287,10 @@ def test_gradients_are_transformers(name: str) -> None:
         )
     (total / float(rows.weights_BT.sum())).backward()
     expected = {key: weight.grad.numpy() for key, weight in theirs.named_parameters()}
-    found = {key: make() for key, _, make in weights.whole(gradient(params, placed), family.huggingface, model.config)}
+    form = family.huggingface
+    if form.others:  # as transformers computes: it has no parameters of one expert alone
+        form = replace(form, tensors=form.others[0])
+    found = {key: make() for key, _, make in weights.whole(gradient(params, placed), form, model.config)}
     assert found.keys() == expected.keys()
     worst = max(np.linalg.norm(found[key] - expected[key]) / np.linalg.norm(expected[key]) for key in expected)
     print(f"{name}: largest relative difference of a gradient {worst:.2e}")
@@ -317,6 +334,7 @@ def test_gguf_has_llama_cpps_names_and_comes_back(name: str) -> None:
     theirs = {part.path: tensor for tensor in form.tensors(config) for part in tensor.parts}
     for tensor in family.huggingface.tensors(config):
         for hf_name, at in tensor.instances(length):
+            hf_name = re.sub(r"experts\.\d+", "experts", hf_name)  # whose tensors its converter stacks
             expected = table.get_name(hf_name, try_suffixes=(".weight", ".bias"))
             assert expected == theirs[tensor.parts[0].path].name.format(**at)
     with jax.set_mesh(make_mesh(devices=jax.devices()[:1])):
@@ -364,6 +382,10 @@ def test_the_cases_use_what_the_families_have() -> None:
         ("phi3", {"rope_scaling": {"type": "longrope", "short_factor": 1}}, "short_factor is no list of numbers"),
         ("phi3", {"rope_scaling": {**LONG, "long_factor": [1.0]}}, "4 short and 1 long factors"),
         ("smollm3", {"no_rope_layers": [1]}, "no_rope_layers is"),
+        ("mixtral", {"router_jitter_noise": 0.1}, "router_jitter_noise is 0.1"),
+        ("mixtral", {"num_experts_per_tok": 7}, "of 6 experts a token takes 1 to as many"),
+        ("qwen3_moe", {"decoder_sparse_step": 2}, "decoder_sparse_step is 2"),
+        ("qwen3_moe", {"mlp_only_layers": [0]}, r"mlp_only_layers is \[0\]"),
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is True"),
         ("mistral", {"model_type": "mamba"}, "reads models of the types gemma2, gemma3_text, gpt2, llama"),
     ],
