@@ -29,6 +29,7 @@ from jaxchat.mesh import MeshConfig, make_mesh
 from jaxchat.models.attention import Auto, Backend
 from jaxchat.models.config import DecoderConfig
 from jaxchat.models.decoder import Model, Params, Remat
+from jaxchat.objectives.routing import Routing
 from jaxchat.sharding import Rules
 from jaxchat.train.checks import check_batch, check_length, check_model, check_seq_len, check_vocabulary
 from jaxchat.train.curve import draw_losses
@@ -78,6 +79,7 @@ class Train:
     template: str | None = None
     """A chat template that ships with jaxchat, by name, or a Jinja file; None: the tokenizer's own."""
     optim: OptimConfig = field(default_factory=OptimConfig)
+    routing: Routing = field(default_factory=Routing)
     mesh: MeshConfig = field(default_factory=MeshConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     held_out: HeldOut = field(default_factory=HeldOut)
@@ -146,7 +148,8 @@ def program(config: Train, model: DecoderConfig, mesh: Mesh, steps: int) -> Prog
     Raises InputError when model, batch and mesh do not go together. Allocates nothing.
     """
     handle = _check_shape(config, model, mesh)
-    return build(handle, config.optim, mesh, (config.data.batch, config.data.seq_len), steps, config.accumulate)
+    shape = config.data.batch, config.data.seq_len
+    return build(handle, config.optim, mesh, shape, steps, config.accumulate, config.routing)
 
 
 def _check_shape(config: Train, model: DecoderConfig, mesh: Mesh) -> Model:

@@ -118,9 +118,7 @@ def everywhere(config: DecoderConfig, arch: str) -> dict[str, Any]:
     return eps_of(config, arch) | rope_of(config, kind.rotary, arch)
 
 
-def tensors(
-    config: DecoderConfig, experts: Iterable[Tensor] = (), *, side_by_side: bool = False
-) -> tuple[Tensor, ...]:
+def tensors(config: DecoderConfig, experts: Iterable[Tensor] = (), *, side_by_side: bool = False) -> tuple[Tensor, ...]:
     """The names that all families but Phi-3 and GPT-2 agree on. experts: what stands for the MLP where they are mixed.
 
     side_by_side: the file holds each pair that is rotated together side by side, we hold them half a head apart.

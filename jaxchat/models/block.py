@@ -20,6 +20,7 @@ from jaxchat.models.mixture import MixtureMLP, Routed
 from jaxchat.models.rotary import Rotation, rotate
 from jaxchat.sharding import Rules
 
+
 class Attention(nnx.Module):
     """Grouped-query attention (Ainslie et al. 2023)."""
 

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.sharding import PartitionSpec
 
 from jaxchat.models.config import DecoderConfig, Mixture
 from jaxchat.models.grouped import grouped
@@ -33,6 +31,17 @@ class Routed:
     chosen_LE: jax.Array
     shares_LE: jax.Array
     squares_L: jax.Array
+
+    @classmethod
+    def of(cls, logits_BTE: jax.Array, taken_BTk: jax.Array, segments_BT: jax.Array) -> Routed:
+        """Of one layer: its router's logits, the experts taken, and the segments, 0 in the padding."""
+        kept_BT = (segments_BT > 0).astype(jnp.float32)
+        chosen_BTE = jnp.sum(jax.nn.one_hot(taken_BTk, logits_BTE.shape[2]), axis=2)
+        chosen_E, shares_E = (
+            jnp.sum(each_BTE * kept_BT[..., None], axis=(0, 1)) for each_BTE in (chosen_BTE, jax.nn.softmax(logits_BTE))
+        )
+        squares_BT = jnp.square(jax.nn.logsumexp(logits_BTE, axis=-1))
+        return cls(chosen_E, shares_E, jnp.sum(squares_BT * kept_BT))
 
 
 class Experts(nnx.Module):
@@ -61,9 +70,7 @@ class Experts(nnx.Module):
         specs = [rules.gathered(*axes) for axes in (self.inward, self.inward, self.outward)]
         over, split = _devices(specs[0][0]), _devices(specs[0][2])
 
-        @partial(
-            jax.shard_map, in_specs=(x_spec, pairs_spec, pairs_spec, *specs), out_specs=x_spec, check_vma=False
-        )
+        @partial(jax.shard_map, in_specs=(x_spec, pairs_spec, pairs_spec, *specs), out_specs=x_spec, check_vma=False)
         def local(
             x_BTD: jax.Array,
             taken_BTk: jax.Array,
@@ -109,20 +116,11 @@ class MixtureMLP(nnx.Module):
     def __call__(self, x_BTD: jax.Array, segments_BT: jax.Array | None) -> tuple[jax.Array, Routed | None]:
         """And what the router did, where segments say which tokens are padding (0)."""
         logits_BTE = self.to_routes(x_BTD.astype(jnp.float32), self.router)
-        shares_BTE = jax.nn.softmax(logits_BTE)
-        weights_BTk, taken_BTk = jax.lax.top_k(shares_BTE, self.kind.chosen)
+        weights_BTk, taken_BTk = jax.lax.top_k(jax.nn.softmax(logits_BTE), self.kind.chosen)
         if self.kind.normed:
             weights_BTk /= jnp.sum(weights_BTk, axis=-1, keepdims=True)
         out_BTD = self.experts(x_BTD, taken_BTk, weights_BTk)
-        return out_BTD, None if segments_BT is None else _sums(logits_BTE, shares_BTE, taken_BTk, segments_BT)
-
-
-def _sums(logits_BTE: jax.Array, shares_BTE: jax.Array, taken_BTk: jax.Array, segments_BT: jax.Array) -> Routed:
-    kept_BT = (segments_BT > 0).astype(jnp.float32)
-    chosen_BTE = jnp.sum(jax.nn.one_hot(taken_BTk, logits_BTE.shape[2]), axis=2)
-    squares_BT = jnp.square(jax.nn.logsumexp(logits_BTE, axis=-1))
-    chosen_E, shares_E = (jnp.sum(each * kept_BT[..., None], axis=(0, 1)) for each in (chosen_BTE, shares_BTE))
-    return Routed(chosen_E, shares_E, jnp.sum(squares_BT * kept_BT))
+        return out_BTD, None if segments_BT is None else Routed.of(logits_BTE, taken_BTk, segments_BT)
 
 
 def _devices(axes: MeshAxes) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxchat.models.config import DecoderConfig, Gated, Kind, LayerNorm, Llama3, Plain, RMSNorm, Rotary
+from jaxchat.models.config import DecoderConfig, Gated, Kind, LayerNorm, Llama3, Mixture, Plain, RMSNorm, Rotary
 
 
 def tiny() -> DecoderConfig:
@@ -116,6 +116,24 @@ def mistral_7b() -> DecoderConfig:
     )
 
 
+def mixtral_8x7b() -> DecoderConfig:
+    """Mixtral 8x7B (Jiang et al. 2024)."""
+    return DecoderConfig(
+        vocab_size=32_000,
+        layers=32,
+        width=4096,
+        heads=32,
+        kv_heads=8,
+        head_size=128,
+        hidden=14_336,
+        tied=False,
+        kinds=(Kind(rotary=Rotary(1_000_000.0)),),
+        mlp=Mixture(experts=8, chosen=2),
+        context_length=32_768,
+        family="mixtral",
+    )
+
+
 def qwen2_5_0_5b() -> DecoderConfig:
     """Qwen 2.5 0.5B (Yang et al. 2024)."""
     return DecoderConfig(
@@ -149,6 +167,26 @@ def qwen3_0_6b() -> DecoderConfig:
         qk_norm=True,
         context_length=40_960,
         family="qwen3",
+    )
+
+
+def qwen3_30b_a3b() -> DecoderConfig:
+    """Qwen 3 30B of which a token uses 3 (Yang et al. 2025)."""
+    return DecoderConfig(
+        vocab_size=151_936,
+        layers=48,
+        width=2048,
+        heads=32,
+        kv_heads=4,
+        head_size=128,
+        hidden=768,
+        tied=False,
+        kinds=(Kind(rotary=Rotary(1_000_000.0)),),
+        norm=RMSNorm(1e-6),
+        qk_norm=True,
+        mlp=Mixture(experts=128, chosen=8),
+        context_length=40_960,
+        family="qwen3_moe",
     )
 
 

@@ -33,7 +33,7 @@ class Occasion(Generic[State]):
 class Loop(Generic[State]):
     """How to go from one state to the last.
 
-    train_step: one update, (state, batch) -> (state, metrics), metrics a dataclass of scalars on the device.
+    train_step: one update, (state, batch) -> (state, metrics), metrics a dataclass of scalars on the device (or None).
     batches: those of the steps that are missing, on the device.
     observe: told each step's number, metrics (scalars of the host) and seconds, in order, once; raises to stop.
     occasions: evaluation, samples, in the order they happen.
@@ -81,7 +81,8 @@ class Loop(Generic[State]):
         return state, max(start, steps)
 
     def _observe(self, step: int, metrics: Any, clock: _Clock) -> None:
-        values = {name: value.item() for name, value in jax.device_get(vars(metrics)).items()}
+        fetched = jax.device_get(vars(metrics))
+        values = {name: value.item() for name, value in fetched.items() if value is not None}
         self.observe(step, values, clock.lap())
 
 

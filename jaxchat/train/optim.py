@@ -117,7 +117,8 @@ def _with_muon(config: OptimConfig, muon: Muon, rate: optax.Schedule) -> optax.G
 
 
 def _matrices(params: Params) -> Params:
-    """Which axes of a block's weight are inputs and outputs, the layer axis being neither; None: left to AdamW."""
+    """Which axes of a block's weight are inputs and outputs, those of layers and experts being neither; None: left to
+    AdamW."""
     from optax.contrib import MuonDimensionNumbers as Axes
 
     inputs = {"o": (1, 2)}
@@ -125,6 +126,8 @@ def _matrices(params: Params) -> Params:
     def axes(path: tuple, weight: jax.Array) -> Axes | None:
         if path[0].key != "layers" or path[-1].key == "scale":
             return None
+        if path[-2].key == "experts":
+            return Axes((2,), (3,))
         reduced = inputs.get(path[-1].key, (1,))
         return Axes(reduced, tuple(range(1 + len(reduced), weight.ndim)))
 

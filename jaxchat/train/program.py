@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from jaxchat.data.batch import Batch
 from jaxchat.models.decoder import Model, Params
+from jaxchat.objectives.routing import ROUTING, Routing
 from jaxchat.train import state as train_state
 from jaxchat.train.optim import OptimConfig, learning_rate, make_optimizer
 from jaxchat.train.state import TrainState
@@ -35,7 +36,13 @@ class Program:
 
 
 def build(
-    model: Model, optim: OptimConfig, mesh: Mesh, shape: tuple[int, int], steps: int, accumulate: int = 1
+    model: Model,
+    optim: OptimConfig,
+    mesh: Mesh,
+    shape: tuple[int, int],
+    steps: int,
+    accumulate: int = 1,
+    routing: Routing = ROUTING,
 ) -> Program:
     """The program of a run of `steps` with batches of `shape` (rows, tokens, over all of `mesh`, which is set)."""
     optimizer = make_optimizer(optim, steps)
@@ -43,7 +50,7 @@ def build(
     ints, floats = (jax.ShapeDtypeStruct(shape, dtype, sharding=rows) for dtype in (np.int32, np.float32))
     return Program(
         model=model,
-        step=make_step(model, optimizer, accumulate),
+        step=make_step(model, optimizer, accumulate, routing),
         state=train_state.abstract(model, optimizer),
         batch=Batch(ints, ints, floats, ints, ints),
         start=jax.jit(partial(train_state.start, optimizer=optimizer), donate_argnums=0),

@@ -163,6 +163,7 @@ class Session:
             "seconds": seconds,
             "learning_rate": float(self._rates[step - 1]),
             "grad_norm": metrics["grad_norm"],
+            **{name: metrics[name] for name in ("balance_loss", "router_z_loss") if name in metrics},
         }
         shown: Record = {"loss": metrics["loss"], "tokens/s": speed}
         utilisation = self._utilisation(speed)

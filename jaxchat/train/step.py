@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from jaxchat.data.batch import Batch
+from jaxchat.models.config import Mixture
 from jaxchat.models.decoder import Model, Params
+from jaxchat.objectives import routing as routers
 from jaxchat.objectives.language_model import Losses, losses
+from jaxchat.objectives.routing import ROUTING, Routing
 from jaxchat.train.state import TrainState
 
 
@@ -19,54 +23,89 @@ from jaxchat.train.state import TrainState
 @dataclass(frozen=True)
 class StepMetrics:
     """loss: mean negative log-likelihood a trained token, natural. weight: trained tokens, by weight. grad_norm: before
-    clipping. All float32 scalars. tokens: those of the batch that are not padding, an int32 scalar."""
+    clipping. All float32 scalars. tokens: those of the batch that are not padding, an int32 scalar. balance_loss,
+    router_z_loss: of a mixture's routers, the layers' mean over these tokens, not weighed."""
 
     loss: jax.Array
     weight: jax.Array
     grad_norm: jax.Array
     tokens: jax.Array
+    balance_loss: jax.Array | None = None
+    router_z_loss: jax.Array | None = None
 
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]
 
 
-def make_step(model: Model, optimizer: optax.GradientTransformation, accumulate: int = 1) -> jax.stages.Wrapped:
+def make_step(
+    model: Model, optimizer: optax.GradientTransformation, accumulate: int = 1, routing: Routing = ROUTING
+) -> jax.stages.Wrapped:
     """The update of one step, jitted, its state donated.
 
     accumulate: micro-batches that the batch's rows are cut into, one after the other. Memory falls with it; the update
-    does not change, since losses and gradients stay sums until all micro-batches are in.
+    does not change, since losses and gradients stay sums until all micro-batches are in. routing: what the losses of a
+    mixture's routers weigh; since their balance is the whole batch's, accumulation first reads it once to count.
     """
 
     def update(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
-        summed, grads = _gradients(model, state.params, batch, accumulate)
+        tokens = jnp.sum(batch.segments_BT > 0, dtype=jnp.int32)
+        summed, grads = _gradients(model, state.params, batch, accumulate, routing)
         scale = jnp.where(summed.weight > 0, 1 / jnp.maximum(summed.weight, 1e-9), 0.0)
         grads = jax.tree.map(lambda g: g * scale, grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        tokens = jnp.sum(batch.segments_BT > 0, dtype=jnp.int32)
         metrics = StepMetrics(summed.total * scale, summed.weight, optax.global_norm(grads), tokens)
+        if summed.routed is not None:
+            balance, z = (of(summed.routed, jnp.maximum(tokens, 1)) for of in (routers.balance, routers.z))
+            metrics = replace(metrics, balance_loss=balance, router_z_loss=z)
         return TrainState(state.step + 1, params, opt_state), metrics
 
     return jax.jit(update, donate_argnums=0)
 
 
-def _gradients(model: Model, params: Params, batch: Batch, accumulate: int) -> tuple[Losses, Params]:
-    def total(params: Params, rows: Batch) -> tuple[jax.Array, Losses]:
-        summed = losses(model, params, rows)
-        return summed.total, summed
+def _gradients(model: Model, params: Params, batch: Batch, accumulate: int, routing: Routing) -> tuple[Losses, Params]:
+    # The mean over tokens of the routers' losses, beside a sum that is divided by the batch's weight at the end.
+    share = jnp.sum(batch.weights_BT) / jnp.maximum(jnp.sum(batch.segments_BT > 0), 1)
 
-    grad = jax.grad(total, has_aux=True)
+    def total(params: Params, rows: Batch, chosen_LE: jax.Array | None = None) -> tuple[jax.Array, Losses]:
+        summed = losses(model, params, rows)
+        if summed.routed is None:
+            return summed.total, summed
+        chosen_LE = summed.routed.chosen_LE if chosen_LE is None else chosen_LE
+        return summed.total + share * routers.penalty(summed.routed, chosen_LE, routing), summed
+
     if accumulate == 1:
-        grads, summed = grad(params, batch)
+        grads, summed = jax.grad(total, has_aux=True)(params, batch)
         return summed, grads
+
+    parts = _micro_batches(batch, accumulate, model)
+    grad = jax.grad(partial(total, chosen_LE=_chosen(model, params, parts)), has_aux=True)
 
     def add(carry: tuple[Losses, Params], rows: Batch) -> tuple[tuple[Losses, Params], None]:
         grads, summed = grad(params, rows)
         return jax.tree.map(jnp.add, carry, (summed, grads)), None
 
-    zero = (Losses(jnp.zeros(()), jnp.zeros(())), jax.tree.map(jnp.zeros_like, params))
-    (summed, grads), _ = jax.lax.scan(add, zero, _micro_batches(batch, accumulate, model))
+    first = jax.tree.map(lambda rows: rows[0], parts)
+    zero = _zeros(jax.eval_shape(partial(losses, model), params, first)), jax.tree.map(jnp.zeros_like, params)
+    (summed, grads), _ = jax.lax.scan(add, zero, parts)
     return summed, grads
+
+
+def _chosen(model: Model, params: Params, parts: Batch) -> jax.Array | None:
+    """How often each layer's experts are taken in all micro-batches; None without experts."""
+    if not isinstance(model.config.mlp, Mixture):
+        return None
+
+    def add(chosen_LE: jax.Array, rows: Batch) -> tuple[jax.Array, None]:
+        _, routed = model.read(params, rows.tokens_BT, rows.positions_BT, rows.segments_BT)
+        assert routed is not None
+        return chosen_LE + routed.chosen_LE, None
+
+    return jax.lax.scan(add, jnp.zeros((model.config.layers, model.config.mlp.experts)), parts)[0]
+
+
+def _zeros(shapes: Losses) -> Losses:
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
 
 def _micro_batches(batch: Batch, accumulate: int, model: Model) -> Batch:

@@ -138,7 +138,8 @@ def test_gguf_metadata() -> None:
     ("changes", "key"),
     [
         ({"llama.rope.scaling.type": "yarn"}, "llama.rope.scaling.type"),
-        ({"llama.expert_count": 8}, "llama.expert_count"),
+        ({"llama.expert_count": 8}, "llama.expert_used_count"),
+        ({"llama.expert_shared_count": 1}, "llama.expert_shared_count"),
         ({"llama.rope.dimension_count": 4}, "llama.rope.dimension_count"),
         ({"llama.attention.head_count_kv": np.array([1, 2])}, "llama.attention.head_count_kv"),
     ],

@@ -14,11 +14,13 @@ import pytest
 
 from jaxchat.data.batch import Batch
 from jaxchat.mesh import MeshConfig, make_mesh
+from jaxchat.models.config import Mixture
 from jaxchat.models.decoder import Model, Params
 from jaxchat.models.presets import tiny
+from jaxchat.objectives.routing import Routing
 from jaxchat.train.optim import OptimConfig, make_optimizer
 from jaxchat.train.state import abstract, start
-from jaxchat.train.step import make_step
+from jaxchat.train.step import StepMetrics, make_step
 
 MODEL = Model(replace(tiny(), kv_heads=4, heads=4))
 # A parameter whose gradient is rounding alone (a key's slowest-turning pair, which shifts all scores alike) would move
@@ -131,3 +133,54 @@ def test_the_abstract_state_is_the_state_with_its_shardings():
             assert (array.shape, array.dtype) == (shape.shape, shape.dtype)
             if shape.sharding is not None:  # counters have none
                 assert array.sharding.spec == shape.sharding.spec
+
+
+MIXED = Model(replace(MODEL.config, mlp=Mixture(experts=4, chosen=2)))
+
+
+@cache
+def _train_mixed(
+    config: MeshConfig, accumulate: int, steps: int, routing: Routing
+) -> tuple[list[StepMetrics], Params, Params]:
+    """Metrics of `steps` updates of a mixture of experts, and the parameters before and after them."""
+    with jax.set_mesh(make_mesh(config)):
+        first = jax.device_get(jax.jit(MIXED.init)(jax.random.key(0)))
+        first["layers"]["mlp"]["router"] *= 4
+        placed = jax.tree.map(lambda x, shape: jax.device_put(x, shape.sharding.spec), first, MIXED.abstract())
+        optimizer = SGD if steps == 1 else ADAMW
+        state, step, found = start(placed, optimizer), make_step(MIXED, optimizer, accumulate, routing), []
+        for k in range(steps):
+            state, metrics = step(state, _place_rows(_rows(8, 64, seed=k)))
+            found.append(jax.device_get(metrics))
+        return found, first, jax.device_get(state.params)
+
+
+@pytest.mark.parametrize(
+    "mesh, accumulate", [(ONE, 4), (MeshConfig(expert=4), 1), (MeshConfig(expert=2), 2)], ids=["rows", "mesh", "both"]
+)
+def test_the_balance_of_experts_is_the_whole_batchs_however_it_is_cut_up(mesh: MeshConfig, accumulate: int):
+    routing = Routing(balance=1.0, z=0.1)
+    (whole,), first, expected = _train_mixed(ONE, 1, 1, routing)
+    (cut,), _, params = _train_mixed(mesh, accumulate, 1, routing)
+    for name in ("loss", "balance_loss", "router_z_loss"):
+        assert getattr(cut, name) == pytest.approx(getattr(whole, name), rel=1e-5)
+    assert _largest_difference(expected, params) < 2e-6
+    _, _, without = _train_mixed(ONE, 1, 1, Routing(balance=0.0, z=0.1))
+    assert _largest_difference(expected["layers"]["mlp"], without["layers"]["mlp"]) > 1e-3
+    assert _largest_difference(expected, first) > 1e-3
+
+
+def test_training_brings_experts_into_balance():
+    balanced, left = (_train_mixed(ONE, 1, 40, Routing(balance, 0.0))[0] for balance in (1.0, 0.0))
+    began = balanced[0].balance_loss
+    ended, ended_left = (np.mean([metrics.balance_loss for metrics in run[-5:]]) for run in (balanced, left))
+    print(f"balance loss {began:.3f}, after 40 steps {ended:.3f}, where it weighs nothing {ended_left:.3f}")
+    assert began > 1.1
+    assert ended - 1 < 0.5 * (began - 1)
+    assert ended < ended_left
+
+
+def test_a_model_without_experts_has_no_losses_of_routers():
+    with jax.set_mesh(make_mesh(ONE)):
+        _, metrics = make_step(MODEL, ADAMW)(start(_placed(), ADAMW), _place_rows(_rows(8, 64)))
+    assert metrics.balance_loss is None and metrics.router_z_loss is None
