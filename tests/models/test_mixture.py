@@ -33,7 +33,8 @@ SEGMENTS_BT = (np.array([48, 30, 48, 7])[:, None] > POSITIONS_BT).astype(np.int3
 def params() -> Any:
     with jax.set_mesh(make_mesh(ONE)):
         made = jax.device_get(jax.jit(MODEL.init)(jax.random.key(0)))
-    made["layers"]["mlp"]["router"] *= 5  # so that some experts are taken far more often than others
+    mlp = made["layers"]["mlp"]
+    mlp["router"] = 5 * mlp["router"]  # so that some experts are taken far more often than others
     return made
 
 
@@ -48,7 +49,7 @@ def outcome(mesh: MeshConfig) -> tuple[np.ndarray, Any, Any]:
         def loss(params, *rows):
             x_BTD, routed = MODEL.read(params, *rows)
             logits_BTV = MODEL.logits(params, x_BTD)
-            losses = penalty(routed, routed.chosen_LE, Routing(balance=1.0, z=1.0)) / B / T
+            losses = penalty(routed, routed.chosen_LE, Routing(balance=1.0, z=0.1)) / B / T
             return jnp.mean(jnp.square(logits_BTV)) + losses, (logits_BTV, routed)
 
         grads, (logits_BTV, routed) = jax.jit(jax.grad(loss, has_aux=True))(placed, *rows)
@@ -66,7 +67,7 @@ def test_split_over_devices_is_whole(mesh: MeshConfig):
     assert chosen_LE.max() > 3 * max(chosen_LE.min(), 1)  # a device is sent far more than its share of the tokens
     np.testing.assert_allclose(split[0], whole[0], atol=1e-5)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), split[1], whole[1])
-    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-5), split[2], whole[2])
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), split[2], whole[2])
     assert all(np.abs(leaf).max() > 1e-4 for leaf in jax.tree.leaves(whole[2]["layers"]["mlp"]))
 
 

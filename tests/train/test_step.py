@@ -145,7 +145,7 @@ def _train_mixed(
     """Metrics of `steps` updates of a mixture of experts, and the parameters before and after them."""
     with jax.set_mesh(make_mesh(config)):
         first = jax.device_get(jax.jit(MIXED.init)(jax.random.key(0)))
-        first["layers"]["mlp"]["router"] *= 4
+        first["layers"]["mlp"]["router"] = 4 * first["layers"]["mlp"]["router"]
         placed = jax.tree.map(lambda x, shape: jax.device_put(x, shape.sharding.spec), first, MIXED.abstract())
         optimizer = SGD if steps == 1 else ADAMW
         state, step, found = start(placed, optimizer), make_step(MIXED, optimizer, accumulate, routing), []
