@@ -83,7 +83,7 @@ hosts_verdict() {
     # Before the code is there, nothing can run.
     local ask
     ask="if [ -d jaxchat/$name/code ]; then $(remote status); else echo jaxchat-status \$(hostname) none; fi"
-    local host word detail answered=0 running=0 none=0 finished=0 lost='' ended=''
+    local who word detail answered=0 running=0 none=0 finished=0 lost='' ended=''
     verdict=silent reason="not every host answers: $(last_error)"
     if [[ -n $dry_run ]]; then
         on_all "$ask"
@@ -91,7 +91,7 @@ hosts_verdict() {
         return
     fi
     on_all "$ask" >"$state/status" || { [[ -s $state/status ]] || return 0; }
-    while read -r _ host word detail; do
+    while read -r _ who word detail; do
         answered=$((answered + 1))
         case $word in
             none) none=$((none + 1)) ;;
@@ -99,24 +99,24 @@ hosts_verdict() {
                 running=$((running + 1))
                 checksum=$detail
                 ;;
-            lost) lost=$host ;;
+            lost) lost=$who ;;
             ended)
                 case $detail in
                     0) finished=$((finished + 1)) ;;
-                    2) ended="bad $host" && break ;;
-                    130) ended="interrupted $host" ;;
-                    *) ended=${ended:-"failed $host $detail"} ;;
+                    2) ended="bad $who" && break ;;
+                    130) ended="interrupted $who" ;;
+                    *) ended=${ended:-"failed $who $detail"} ;;
                 esac
                 ;;
         esac
     done < <(grep '^jaxchat-status ' "$state/status")
-    read -r word host detail <<<"$ended"
+    read -r word who detail <<<"$ended"
     if [[ -n $ended ]]; then
         verdict=$word
         case $word in
-            bad) reason="the run refused its input on $host (exit code 2); the last lines of its log say why" ;;
-            interrupted) reason="the run was interrupted on $host" ;;
-            failed) reason="the run on $host ended with exit code $detail after all its restarts" ;;
+            bad) reason="the run refused its input on $who (exit code 2); the last lines of its log say why" ;;
+            interrupted) reason="the run was interrupted on $who" ;;
+            failed) reason="the run on $who ended with exit code $detail after all its restarts" ;;
         esac
     elif [[ -n $lost ]]; then
         verdict=lost reason="$lost lost its run, as after a reboot"

@@ -19,15 +19,25 @@ folder=$(mktemp -d)
 started=()
 # shellcheck disable=SC2329  # invoked by the trap
 end_all() {
+    # Jobs outlive the daemons: they go first.
+    if ((${#started[@]} == 3)) && [[ -n $(squeue --noheader 2>/dev/null) ]]; then
+        scancel --full --signal=KILL --user root 2>/dev/null || true
+        scancel --user root 2>/dev/null || true
+        for ((second = 0; second < 40; second++)); do
+            [[ -n $(squeue --noheader 2>/dev/null) ]] || break
+            sleep 0.5
+        done
+    fi
     for ((i = ${#started[@]} - 1; i >= 0; i--)); do
         kill "${started[i]}" 2>/dev/null || true
         wait "${started[i]}" 2>/dev/null || true
     done
     rm -rf "$folder"
 }
+command=
 trap end_all EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
+trap '[[ -z $command ]] || kill -INT "$command"; exit 130' INT
+trap '[[ -z $command ]] || kill "$command"; exit 143' TERM HUP
 
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
@@ -92,5 +102,7 @@ await 20 scontrol ping
 begin slurmd slurmd -D
 await 30 sh -c "sinfo --noheader --format %t | grep -q idle"
 code=0
-"$@" || code=$?
+"$@" &
+command=$!
+wait "$command" || code=$?
 exit "$code"
