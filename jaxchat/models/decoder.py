@@ -18,6 +18,7 @@ from jaxchat.models.attention import SAVED, Auto, Backend, Sight
 from jaxchat.models.block import Block
 from jaxchat.models.cache import Cache
 from jaxchat.models.config import DecoderConfig, Kind
+from jaxchat.models.int8 import Int8
 from jaxchat.models.layers import Fetch, Layout, Linear, norm, normal
 from jaxchat.models.mixture import Routed
 from jaxchat.models.rotary import Rotation, rotation
@@ -41,7 +42,11 @@ class Embed(nnx.Module):
         self.out_spec, self.scale = rules.activation("batch", "sequence", "embed"), config.embed_scale
 
     def __call__(self, tokens_BT: jax.Array, dtype: jnp.dtype) -> jax.Array:
-        x_BTD = self.fetch(self.table, dtype).at[tokens_BT].get(out_sharding=self.out_spec)
+        table = self.table[...]
+        if isinstance(table, Int8):
+            x_BTD = table.rows(tokens_BT, dtype, self.out_spec)
+        else:
+            x_BTD = self.fetch(self.table, dtype).at[tokens_BT].get(out_sharding=self.out_spec)
         return x_BTD if self.scale == 1 else x_BTD * jnp.asarray(self.scale, dtype)
 
 
@@ -221,8 +226,8 @@ class Model:
         """Scores over the vocabulary, (B, T, V), float32. Whole: for losses, use the chunked one in objectives."""
         weight = params["embed"]["table"] if self.config.tied else params["unembed"]["kernel"]
         if self.layout == "decoding":
-            return self._capped(streamed(x_BTD, weight.astype(self.dtype)).astype(jnp.float32))
-        weight_DV = weight.T if self.config.tied else weight
+            return self._capped(streamed(x_BTD, weight).astype(jnp.float32))
+        weight_DV = weight.astype(self.dtype).T if self.config.tied else weight
         logits_BTV = jnp.einsum(
             "BTD,DV->BTV",
             x_BTD,

@@ -13,29 +13,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from operator import getitem
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
 from flax import nnx
 
 from jaxchat.models.decoder import Model, Params
+from jaxchat.models.int8 import quantise
 from jaxchat.models.layers import outputs_first
 from jaxchat.sharding import Rules
 
 WHOLE = Rules(*(tuple((axis, None) for axis, _ in table) for table in (Rules().weights, Rules().activations)))
+Weights = Literal["whole", "int8"]
 LINE = 16  # floats of a cache line: arrays that begin on one are used where they lie, uncopied
 
 
-def for_decoding(model: Model, params: Params) -> tuple[Model, Params]:
+def for_decoding(model: Model, params: Params, weights: Weights = "whole") -> tuple[Model, Params]:
     """A model and its parameters as generation wants them: the same function, to rounding.
 
-    In float32 on a single CPU device the parameters are copied into the layout "decoding"; otherwise both come back as
-    they are. To be called under `jax.set_mesh`.
+    weights: how those of matrix products are kept: "whole", in the dtype that the model computes in, or "int8". In
+    float32 on a single CPU device the parameters are copied into the layout "decoding". To be called under
+    `jax.set_mesh`.
     """
     mesh = jax.sharding.get_mesh()
     if mesh.size > 1 or mesh.devices.flat[0].platform != "cpu" or model.dtype != "float32":
-        return model, params
+        return model, _stored(model, params, weights)
     model = replace(model, layout="decoding", rules=WHOLE)
     variables = model.variables()
     sizes = [-(-math.prod(variable.shape) // LINE) * LINE for variable in variables.values()]
@@ -45,9 +48,41 @@ def for_decoding(model: Model, params: Params) -> tuple[Model, Params]:
     for (path, variable), size in zip(variables.items(), sizes, strict=True):
         place = stretch[at : at + math.prod(variable.shape)].reshape(variable.shape)
         _fill(place, params, path, variable.get_metadata())
-        flat[path] = jax.device_put(place, jax.P())
-        at += size
+        inputs = _inputs(model, path, variable)
+        if weights == "int8" and inputs:
+            eight = jax.jit(quantise, static_argnums=1)(jax.device_put(place, jax.P()), inputs)
+            flat[path] = jax.block_until_ready(eight)  # the place is the next weight's
+        else:
+            flat[path] = jax.device_put(place, jax.P())
+            at += size
     return model, nnx.traversals.unflatten_mapping(flat)
+
+
+def _stored(model: Model, params: Params, weights: Weights) -> Params:
+    """The same parameters, with those of matrix products kept as `weights` says, where they lie."""
+    if weights == "whole" and model.dtype == "float32":
+        return params
+    flat: dict[tuple[Any, ...], Any] = {}
+    for path, variable in model.variables().items():
+        weight: Any
+        weight, inputs = reduce(getitem, path, params), _inputs(model, path, variable)
+        if inputs and weights == "int8":
+            weight = jax.jit(quantise, static_argnums=1)(weight, inputs)
+        elif inputs:
+            weight = weight.astype(model.dtype)
+        flat[path] = weight
+    return nnx.traversals.unflatten_mapping(flat)
+
+
+def _inputs(model: Model, path: tuple[Any, ...], variable: nnx.Param[Any]) -> tuple[int, ...]:
+    """The axes that a product with this parameter sums over; none where it is in no product."""
+    if path == ("embed", "table"):
+        return (1,)
+    count = variable.get_metadata().get("inputs", 0)
+    if model.layout == "decoding":
+        return tuple(range(len(variable.shape) - count, len(variable.shape)))
+    stacked = int(path[0] == "layers")
+    return tuple(range(stacked, stacked + count))
 
 
 def _fill(place: np.ndarray, params: Params, path: tuple[Any, ...], noted: Mapping[str, Any]) -> None:

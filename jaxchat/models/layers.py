@@ -121,7 +121,7 @@ class Linear:
         self, x: jax.Array, weight: nnx.Param[jax.Array], bias: nnx.Param[jax.Array] | None = None
     ) -> jax.Array:
         if self.layout == "decoding":
-            product = streamed(x, weight[...].astype(x.dtype), self.inputs)
+            product = streamed(x, weight[...], self.inputs)
             return product if bias is None else product + bias[...].astype(x.dtype)
         rules = self.rules
         product = linear(

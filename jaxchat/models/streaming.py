@@ -19,18 +19,26 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxchat.models.int8 import Int8
+
 FEW = 64  # tokens up to which reading the weight, not arithmetic, takes the time
+BLOCK = 4096  # outputs of a weight that are cast from eight bits at a time
 FUSED_BYTES = 16 * 1024  # XLA fuses a vector-matrix product whose vector is smaller than this (kFusionThresholdBytes)
 
 
-def streamed(x: jax.Array, weight: jax.Array, inputs: int = 1) -> jax.Array:
+def streamed(x: jax.Array, weight: jax.Array | Int8, inputs: int = 1) -> jax.Array:
     """x (B, T, ...in) times a weight with its outputs in front, (...out, ...in), as (B, T, ...out). On one device.
 
     inputs: how many axes in are.
     """
-    outer, split = x.shape[: x.ndim - inputs], weight.ndim - inputs
-    out, size = weight.shape[:split], math.prod(weight.shape[split:])
-    y_MO = _product(x.reshape(-1, size), weight.reshape(-1, size))
+    shape = weight.values.shape if isinstance(weight, Int8) else weight.shape
+    outer, split = x.shape[: x.ndim - inputs], len(shape) - inputs
+    out, size = shape[:split], math.prod(shape[split:])
+    x_MI = x.reshape(-1, size)
+    if isinstance(weight, Int8):
+        y_MO = _product_of_int8(x_MI, weight.values.reshape(-1, size)) * weight.scales.reshape(-1).astype(x.dtype)
+    else:
+        y_MO = _product(x_MI, weight.reshape(-1, size).astype(x.dtype))
     return y_MO.reshape(*outer, *out)
 
 
@@ -42,6 +50,18 @@ def _product(x_MI: jax.Array, w_OI: jax.Array) -> jax.Array:
     # The barriers keep XLA from folding the transpositions into the product, which would make it `x @ w.T` again.
     y_OM = w_OI @ jax.lax.optimization_barrier(x_MI.T)
     return jax.lax.optimization_barrier(y_OM).T
+
+
+def _product_of_int8(x_MI: jax.Array, w_OI: jax.Array) -> jax.Array:
+    """One token's product reads the eight bits and casts them as it goes. For more the weight is cast first, a block of
+    outputs after the other, so that it stays in the processor's caches."""
+    if len(x_MI) == 1 and x_MI.nbytes < FUSED_BYTES:
+        return _alone(x_MI) @ w_OI.astype(x_MI.dtype).T
+    blocks = next((n for n in range(-(-len(w_OI) // BLOCK), len(w_OI) + 1) if len(w_OI) % n == 0), 1)
+    if blocks == 1:
+        return _product(x_MI, w_OI.astype(x_MI.dtype))
+    y_NMb = jax.lax.map(lambda w_bI: _product(x_MI, w_bI.astype(x_MI.dtype)), w_OI.reshape(blocks, -1, w_OI.shape[1]))
+    return y_NMb.swapaxes(0, 1).reshape(-1, len(w_OI))
 
 
 def _alone(x: jax.Array) -> jax.Array:

@@ -1,7 +1,7 @@
 """Answers to many requests at once: prompts read in pieces between the tokens of answers that are being written.
 
-One thread owns the device. It admits who waits to rows of the cache, reads prompts, chooses tokens, and tells every
-request what its answer grew by. R rows of a step, T tokens of a piece, V vocabulary.
+One thread owns the device. It gives rows of the cache to those whose turn it is, reads prompts, chooses tokens, and
+tells every request what its answer grew by.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,25 +18,24 @@ from typing import Any, Self
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 
 from jaxchat.chat.tokenizer import Tokenizer
 from jaxchat.errors import InputError
 from jaxchat.models.decoder import Model, Params
-from jaxchat.models.decoding import for_decoding
-from jaxchat.sample import steps
-from jaxchat.sample.methods import Sampling, methods
+from jaxchat.models.decoding import Weights
 from jaxchat.sample.request import ClosedError, FinishReason, OnDelta, PromptTooLongError, QueueFullError, Request
-from jaxchat.sample.rows import Row, Rows
+from jaxchat.sample.rows import Row
+from jaxchat.sample.runner import FEW, Runner, Said, Seat
+from jaxchat.sample.speculation import HOPE, Speculation, guesses
+from jaxchat.sample.steps import DISPATCH, TOP
 from jaxchat.sample.text import Writer
 from jaxchat.sample.waiting import Waiting
 
 log = logging.getLogger(__name__)
 
-PIECES = (32, 128, 512)  # tokens of a prompt read at once
-SPANS = 4  # from one length of what is looked at to the next
-FIRST_SPAN = 128
 DISPATCH_SECONDS = 0.06  # what is chosen between two looks by the host takes about so long
+PATIENCE = 2.0  # steps of those who write, that a piece of one prompt may take
 
 
 @dataclass(eq=False)
@@ -57,8 +56,9 @@ class Stats:
     """How an engine stands, and sums since it began.
 
     slots, busy, waiting: answers at once, those being written, requests in the queue. prompt_tokens, reused_tokens: of
-    prompts, and those of them that needed no reading. answer_tokens: chosen. finished: answers by their finish_reason.
-    refused: requests. first_token_seconds: from submission to the first token, of the latest thousand answers.
+    prompts, and those of them that needed no reading. answer_tokens: chosen. guessed_tokens: ahead, rightly or not.
+    finished: answers by their finish_reason. refused: requests. first_token_seconds: from submission to the first
+    token, of the latest thousand answers.
     """
 
     slots: int
@@ -67,6 +67,7 @@ class Stats:
     prompt_tokens: int
     reused_tokens: int
     answer_tokens: int
+    guessed_tokens: int
     finished: dict[str, int]
     refused: int
     first_token_seconds: tuple[float, ...]
@@ -81,26 +82,26 @@ class _Job:
     writer: Writer
     begun: float
     row: Row | None = None
-    told: bool = False
+    rightly: float = 2.0  # how many guessed tokens were right, lately
 
     @property
     def request(self) -> Request:
         return self.ticket.request
 
     @property
-    def unread(self) -> int:
-        """Tokens of the prompt still to be read before the last, which the first step of the answer reads."""
+    def unread(self) -> Sequence[int]:
+        """What of the prompt is still to be read before its last token, which the first step of the answer reads."""
         assert self.row is not None
-        return max(0, len(self.request.prompt) - 1 - len(self.row.held))
+        return self.request.prompt[len(self.row.held) : -1] if not self.writer.token_ids else ()
 
-    @property
-    def position(self) -> int:
-        """Where the token that was chosen last, or is the prompt's last, will be read."""
-        return len(self.request.prompt) + len(self.writer.token_ids) - 1
-
-    @property
-    def token(self) -> int:
-        return self.writer.token_ids[-1] if self.writer.token_ids else self.request.prompt[-1]
+    def seat(self) -> Seat:
+        """What its next step begins from."""
+        assert self.row is not None
+        request, said = self.request, self.writer.token_ids
+        mask = None if request.constraint is None else np.asarray(request.constraint.mask()).view(np.int32).reshape(-1)
+        token = said[-1] if said else request.prompt[-1]
+        position = len(request.prompt) + len(said) - 1
+        return Seat(self.row, token, position, self.writer.wants, request.sampling, request.top_logprobs > 0, mask)
 
 
 class Engine:
@@ -108,7 +109,8 @@ class Engine:
 
     stop_ids: tokens that end an answer. slots: answers written at the same time. context: tokens of a prompt and its
     answer at most, by default the model's. queue: requests that may wait. seconds: of any answer at most, its wait
-    included. Close it, or use it as a context manager. To be used from any thread.
+    included. weights: how they are kept, see models/decoding.py. speculation: how tokens are guessed ahead, if they
+    are. Close it, or use it as a context manager. To be used from any thread.
     """
 
     def __init__(
@@ -123,18 +125,16 @@ class Engine:
         context: int | None = None,
         queue: int = 64,
         seconds: float | None = None,
+        weights: Weights = "whole",
+        speculation: Speculation | None = None,
     ) -> None:
-        self.mesh, self.tokenizer, self.queue, self.seconds = mesh, tokenizer, queue, seconds
+        self.tokenizer, self.queue, self.seconds = tokenizer, queue, seconds
         self.context = min(context or model.config.context_length, model.config.context_length)
-        with jax.set_mesh(mesh):
-            self.model, self.params = for_decoding(replace(model, rules=model.rules.by_rows()), params)
         self._ends = frozenset(stop_ids)
-        self._stops = np.array(sorted(stop_ids) or [-1], np.int32)
-        self._rows = Rows(slots, self._shards())
-        self._sizes = _sizes(self._rows.each, 4)
-        self._spans = [*_powers(FIRST_SPAN, SPANS, self.context), self.context]
-        self._state: steps.State | None = None
-        self._token_seconds = 0.0
+        self._runner = Runner(model, params, mesh, stop_ids, slots, self.context, weights)
+        self._rows = self._runner.rows
+        self._guesses = guesses(speculation, mesh, slots, self.context) if speculation else None
+        self._vocab_size = model.config.vocab_size
         self._waiting: Waiting[_Job] = Waiting()
         self._running: list[_Job] = []
         self._cancelled: set[Ticket] = set()
@@ -180,6 +180,11 @@ class Engine:
             raise
         return ticket
 
+    def compile(self) -> None:
+        """Compiles all that any request may need, with a progress bar; otherwise each is compiled when it first is. To
+        be called before the first request."""
+        self._call(partial(self._runner.compile, verifies=self._guesses is not None))
+
     def embed(self, prompts: Sequence[Sequence[int]]) -> np.ndarray:
         """The mean of each prompt's final hidden states, float32 (prompts, width). Waits for it.
 
@@ -187,7 +192,7 @@ class Engine:
         """
         for prompt in prompts:
             self._check(Request(tuple(prompt)), answer=0)
-        return np.stack([self._call(partial(self._embed, prompt)) for prompt in prompts])
+        return np.stack([self._call(partial(self._runner.embed, prompt)) for prompt in prompts])
 
     def stats(self) -> Stats:
         with self._changed:
@@ -198,6 +203,7 @@ class Engine:
                 self._counts["prompt_tokens"],
                 self._counts["reused_tokens"],
                 self._counts["answer_tokens"],
+                self._counts["guessed_tokens"],
                 dict(self._finished),
                 self._counts["refused"],
                 tuple(self._first_seconds),
@@ -230,21 +236,21 @@ class Engine:
         return future.result()
 
     def _check(self, request: Request, answer: int = 1) -> None:
-        length, V = len(request.prompt), self.model.config.vocab_size
+        length, V = len(request.prompt), self._vocab_size
         if not length:
             raise InputError("the prompt is empty; there is nothing to go on from")
         if length + answer > self.context:
             raise PromptTooLongError(f"the prompt has {length} tokens and the model reads {self.context}; shorten it")
         if not all(0 <= token < V for token in request.prompt):
             raise InputError(f"the prompt has tokens that are not among the model's {V:,}")
-        if not 0 <= request.top_logprobs <= steps.TOP:
-            raise InputError(f"top_logprobs is {request.top_logprobs}; it must be from 0 to {steps.TOP}")
+        if not 0 <= request.top_logprobs <= TOP:
+            raise InputError(f"top_logprobs is {request.top_logprobs}; it must be from 0 to {TOP}")
         if any(token >= V for token, _ in request.sampling.logit_bias):
             raise InputError(f"logit_bias names tokens that are not among the model's {V:,}")
 
     def _work(self) -> None:
         try:
-            with jax.set_mesh(self.mesh):
+            with jax.set_mesh(self._runner.mesh):
                 while self._wait():
                     self._turn()
         except BaseException as error:
@@ -274,8 +280,9 @@ class Engine:
         self._answer_calls()
         self._end_overdue()
         self._admit()
-        if any(job.unread for job in self._running):
-            self._read_piece()
+        reading = [job for job in self._running if job.unread]
+        if reading:
+            self._read(reading)
         writing = [job for job in self._running if not job.unread]
         if writing:
             self._write(writing)
@@ -319,96 +326,91 @@ class Engine:
                 self._counts["prompt_tokens"] += len(prompt)
                 self._counts["reused_tokens"] += taken.reused
             if taken.source is not None:
-                self._copy_row(taken.source, taken.row, taken.reused)
-            if _adjusts(job.request.sampling):
-                self._begin_history(job)
+                self._runner.copy(taken.source, taken.row, taken.reused)
+            self._runner.begin(taken.row, prompt, job.request.sampling)
 
-    def _copy_row(self, source: Row, row: Row, count: int) -> None:
-        state, each = self._made(), self._rows.each
-        shard = row.number // each
-        from_D, to_D = np.zeros(self._rows.shards, np.int32), np.full(self._rows.shards, each, np.int32)
-        from_D[shard], to_D[shard] = source.number % each, row.number % each
-        cache = steps.copy(
-            self.model, self._span(count), state.cache, *(self._place(x, "batch") for x in (from_D, to_D))
-        )
-        self._state = replace(state, cache=cache)
+    def _read(self, reading: list[_Job]) -> None:
+        """Reads a piece of the prompts that have waited longest: the shape that reads most in its time, of those that
+        keep who writes waiting no longer than PATIENCE for each prompt that is to be read."""
+        runner = self._runner
+        writes = len(reading) < len(self._running)
+        patience = PATIENCE * len(reading) * runner.write_seconds(len(self._running)) if writes else float("inf")
 
-    def _begin_history(self, job: _Job) -> None:
-        assert job.row is not None
-        state, V = self._made(), self.model.config.vocab_size
-        asked_V, bias_V = np.zeros(V, bool), np.zeros(V, np.float32)
-        asked_V[list(job.request.prompt)] = True
-        for token, bias in job.request.sampling.logit_bias:
-            bias_V[token] = bias
-        self._state = replace(state, history=steps.remember(self.model, state.history, job.row.number, asked_V, bias_V))
+        def pieces(size: int, T: int) -> dict[Row, Sequence[int]]:
+            some = reading[: size * self._rows.shards]
+            return {job.row: job.unread[:T] for job in some if job.row is not None}
 
-    def _read_piece(self) -> None:
-        """Reads a piece of the prompt that has waited longest."""
-        job = next(job for job in self._running if job.unread)
-        assert job.row is not None
-        state, row = self._made(), job.row
-        begin, unread = len(row.held), job.unread
-        T = next((size for size in PIECES if size >= unread), PIECES[-1])
-        piece = job.request.prompt[begin : begin + min(T, unread)]
-        rows_R, seated = self._rows.seats([row], self._sizes)
-        tokens_RT, positions_RT = np.zeros((len(seated), T), np.int32), np.full((len(seated), T), -1, np.int32)
-        seat = seated.index(row)
-        tokens_RT[seat, : len(piece)] = piece
-        positions_RT[seat, : len(piece)] = np.arange(begin, begin + len(piece))
-        cache = steps.read(
-            self.model,
-            self._span(begin + len(piece)),
-            self.params,
-            state.cache,
-            None if rows_R is None else self._place(rows_R, "batch"),
-            *(self._place(x, "batch", "sequence") for x in (tokens_RT, positions_RT)),
-        )
-        self._state = replace(state, cache=cache)
-        row.held += piece
+        def speed(size: int, T: int) -> float:
+            tokens = sum(map(len, pieces(size, T).values()))
+            return tokens / (runner.read_seconds(size, T) or size * T)
+
+        bearable = [shape for shape in runner.pieces if runner.read_seconds(*shape) <= patience]
+        size, T = max(bearable or runner.pieces[:1], key=lambda shape: speed(*shape))
+        runner.read(pieces(size, T), T)
 
     def _write(self, writing: list[_Job]) -> None:
         """A few tokens more for every one of these."""
+        seats = []
+        for job in list(writing):
+            try:
+                seats.append(job.seat())
+            except Exception:
+                log.exception("a constraint failed; its answer is ended")
+                writing.remove(job)
+                self._end(job, "failed")
+        if not writing:
+            return
+        hurried = any(seat.mask is not None for seat in seats) or len(writing) < len(self._running)
+        known = self._runner.write_seconds(len(seats))
+        affordable = int(DISPATCH_SECONDS / known) if known and not hurried else 1
         wanted = max(job.writer.wants for job in writing)
-        hurried = any(job.request.constraint is not None for job in writing) or any(job.unread for job in self._running)
-        affordable = int(DISPATCH_SECONDS / self._token_seconds) if self._token_seconds else 1
-        count = 1 if hurried else max(1, min(wanted, affordable, steps.DISPATCH))
-        batch, seated = self._batch(writing)
-        span = self._span(max(job.position for job in writing) + count)
-        begun = time.monotonic()
-        self._state, chosen, made = steps.advance(
-            self.model, span, self.params, self._made(), batch, np.int32(count), self._stops
-        )
-        chosen = jax.tree.map(np.asarray, chosen)
-        steps_made = int(made)
-        self._token_seconds = (time.monotonic() - begun) / max(steps_made, 1)
-        for seat, job in enumerate(seated):
-            if job is not None:
-                self._hear(job, seat, chosen, steps_made)
+        found = self._guessed(writing, seats)
+        if found is None:
+            found = self._runner.write(seats, max(1, min(wanted, affordable, DISPATCH)))
+        for job, said in zip(writing, found, strict=True):
+            self._hear(job, said)
 
-    def _hear(self, job: _Job, seat: int, chosen: steps.Chosen, made: int) -> None:
-        """Tells one request what was chosen for it."""
+    def _guessed(self, writing: list[_Job], seats: list[Seat]) -> list[Said] | None:
+        """What a guess for each brings, where it can be expected to bring more than the same time without."""
+        runner = self._runner
+        if self._guesses is None or runner.size(len(seats)) > FEW or any(seat.mask is not None for seat in seats):
+            return None
+        before, after = runner.write_seconds(len(seats)), runner.verify_seconds(len(seats))
+        if before and len(writing) * after > before * sum(1 + job.rightly for job in writing):
+            for job in writing:
+                job.rightly += HOPE
+            return None
+        tokens = [[*job.request.prompt, *job.writer.token_ids] for job in writing]
+        drafts = self._guesses.guess(seats, tokens)
+        if not any(drafts):
+            return None
+        found = runner.verify(seats, drafts)
+        for job, draft, said in zip(writing, drafts, found, strict=True):
+            if draft:
+                job.rightly = 0.8 * job.rightly + 0.2 * (len(said.token_ids) - 1)
+        self._counts["guessed_tokens"] += sum(map(len, drafts))
+        return found
+
+    def _hear(self, job: _Job, said: Said) -> None:
+        """Takes what was chosen for one request, and tells it."""
         row, writer, request = job.row, job.writer, job.request
         assert row is not None
-        tokens = np.asarray(chosen.token_CR)[:made, seat].tolist()
-        tops = None
-        if request.top_logprobs:
-            pairs = (np.asarray(x)[:made, seat, : request.top_logprobs].tolist()
-                     for x in (chosen.top_CRK, chosen.top_logprob_CRK))  # fmt: skip
-            tops = [tuple(zip(ids, logprobs)) for ids, logprobs in zip(*pairs)]
-        last = job.token
-        taken = writer.write(tokens, np.asarray(chosen.logprob_CR)[:made, seat].tolist(), tops)
-        row.held += [last, *writer.token_ids[len(writer.token_ids) - taken : -1]] if taken else []
-        now = time.monotonic()
+        tops = [tuple(zip(*top))[: request.top_logprobs] for top in said.tops]
+        begin = len(writer.token_ids)
+        last = writer.token_ids[-1] if begin else request.prompt[-1]
+        taken = writer.write(said.token_ids, said.logprobs, tops)
+        new = writer.token_ids[begin:]
+        row.held += [last, *new[:-1]]
         with self._changed:
             self._counts["answer_tokens"] += taken
-            if taken == len(writer.token_ids):
-                self._first_seconds.append(now - job.begun)
+            if not begin:
+                self._first_seconds.append(time.monotonic() - job.begun)
         try:
             if request.constraint is not None:
-                for token in writer.token_ids[len(writer.token_ids) - taken :]:
+                for token in new:
                     request.constraint.accept(token)
         except Exception:
-            log.exception("a constraint failed")
+            log.exception("a constraint failed; its answer is ended")
             writer.end("failed")
         if writer.open:
             self._tell(job)
@@ -417,8 +419,6 @@ class Engine:
 
     def _tell(self, job: _Job) -> None:
         delta = job.writer.delta()
-        if not (delta.text or delta.token_ids or delta.finish_reason):
-            return
         try:
             job.on_delta(delta)
         except Exception:
@@ -435,80 +435,3 @@ class Engine:
                 self._running.remove(job)
             self._finished[str(job.writer.finish_reason)] += 1
         self._tell(job)
-
-    def _batch(self, writing: list[_Job]) -> tuple[Any, list[_Job | None]]:
-        """The step's rows on the device, and who sits where."""
-        by_row = {job.row: job for job in writing}
-        rows_R: Any
-        rows_R, seated_rows = self._rows.seats([row for row in by_row if row is not None], self._sizes)
-        seated = [by_row[row] if row is not None else None for row in seated_rows]
-        each = [job.request if job else _NOBODY for job in seated]
-        words = -(-self.model.config.vocab_size // 32)
-        allowed_RW: Any = np.full((len(seated), words), -1, np.int32)
-        for seat, request in enumerate(each):
-            if request.constraint is not None:
-                bits = np.asarray(request.constraint.mask()).view(np.int32).reshape(-1)
-                allowed_RW[seat] = 0
-                allowed_RW[seat, : len(bits)] = bits[:words]
-
-        def column(values: Iterable[Any], kind: Any) -> Any:
-            return np.array(list(values), kind)
-
-        batch = steps.Batch(
-            rows_R,
-            column((job.token if job else 0 for job in seated), np.int32),
-            column((job.position if job else -1 for job in seated), np.int32),
-            column((job.writer.wants if job else 0 for job in seated), np.int32),
-            column((_adjusts(request.sampling) for request in each), bool),
-            column((request.constraint is not None for request in each), bool),
-            column((request.top_logprobs > 0 for request in each), bool),
-            allowed_RW,
-            methods([request.sampling for request in each]),
-        )
-        place = {1: ("batch",), 2: ("batch", None)}
-        return jax.tree.map(lambda x: self._place(x, *place[x.ndim]), batch), seated
-
-    def _embed(self, prompt: Sequence[int]) -> np.ndarray:
-        length = next(size for size in self._spans if size >= len(prompt))
-        tokens_1T = np.zeros((1, length), np.int32)
-        tokens_1T[0, : len(prompt)] = prompt
-        return np.asarray(steps.pooled(self.model, self.params, tokens_1T, np.int32(len(prompt))))
-
-    def _made(self) -> steps.State:
-        if self._state is None:
-            self._state = steps.empty_state(self.model, len(self._rows.all), self.context)
-        return self._state
-
-    def _span(self, slots: int) -> int:
-        """How many slots are to be looked at where these are used: one of few numbers, since each is compiled."""
-        return next(span for span in self._spans if span >= min(slots, self.context))
-
-    def _shards(self) -> int:
-        entry = self.model.rules.activation("batch")[0]
-        names = (entry,) if isinstance(entry, str) else entry or ()
-        return int(np.prod([self.mesh.shape[name] for name in names], dtype=int))
-
-    def _place(self, x: np.ndarray, *axes: str | None) -> jax.Array:
-        return jax.device_put(x, NamedSharding(self.mesh, self.model.rules.activation(*axes)))
-
-
-_NOBODY = Request((0,), Sampling(temperature=0))
-
-
-def _adjusts(sampling: Sampling) -> bool:
-    """Whether what was said before, or a bias, changes what is chosen next."""
-    plain = (sampling.repetition_penalty, sampling.presence_penalty, sampling.frequency_penalty) == (1, 0, 0)
-    return not plain or bool(sampling.logit_bias)
-
-
-def _powers(first: int, factor: int, below: int) -> list[int]:
-    found = []
-    while first < below:
-        found.append(first)
-        first *= factor
-    return found
-
-
-def _sizes(most: int, factor: int) -> list[int]:
-    """How many rows of a shard a step may have: few numbers, since each is compiled."""
-    return [*_powers(1, factor, most), most]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-WORTH = 16  # tokens from which on copying what was read is cheaper than reading it again
+WORTH = 16  # tokens from which on copying what was read is cheaper than reading it again, and worth keeping
 
 
 @dataclass(eq=False)
@@ -48,10 +49,10 @@ class Rows:
         The last token of a prompt is never reused: it is read again, for what follows it.
         """
         free = [row for row in self.all if not row.busy]
-        same = {row: _common(row.held, prompt[:-1]) for row in self.all}
+        same = {row: common(row.held, prompt[:-1]) for row in self.all}
         here = max(free, key=lambda row: same[row])
-        if same[here] < max(1, len(here.held) // 2):  # most of what it holds is of another conversation: keep that
-            here = min(free, key=lambda row: (len(row.held) > 0, row.used))
+        if not same[here] or len(here.held) - same[here] > WORTH:  # what it holds may be gone on from: keep that
+            here = min(free, key=lambda row: (self._busy(row), len(row.held) > 0, row.used))
         best = max((row for row in self.all if self._shard(row) == self._shard(here)), key=lambda row: same[row])
         source = best if same[best] - same[here] >= WORTH else None
         reused = same[here if source is None else best]
@@ -69,28 +70,34 @@ class Rows:
         self.touch(row)
         row.busy = False
 
-    def seats(self, rows: Iterable[Row], sizes: Sequence[int]) -> tuple[np.ndarray | None, list[Row | None]]:
-        """Where these rows sit in a step for as many rows of each shard as the smallest of `sizes` that holds them.
+    def size(self, rows: Iterable[Row], sizes: Sequence[int]) -> int:
+        """The smallest of `sizes` that holds these rows, in seats on each shard."""
+        most = max(Counter(map(self._shard, rows)).values())
+        return next(size for size in sizes if size >= most)
+
+    def seats(self, rows: Iterable[Row], size: int) -> tuple[np.ndarray | None, list[Row | None]]:
+        """Where these rows sit in a step with `size` seats on each shard.
 
         Returns each seat's number within its shard (None: every row sits in its own seat), and who sits there.
         """
-        by_shard: list[list[Row]] = [[] for _ in range(self.shards)]
-        for row in rows:
-            by_shard[self._shard(row)].append(row)
-        size = next(size for size in sizes if size >= max(map(len, by_shard)))
+        here = set(rows)
         if size == self.each:
-            here = {row.number for some in by_shard for row in some}
-            return None, [row if row.number in here else None for row in self.all]
+            return None, [row if row in here else None for row in self.all]
         seated: list[Row | None] = []
-        for some in by_shard:
+        for shard in range(self.shards):
+            some = [row for row in self.all[shard * self.each : (shard + 1) * self.each] if row in here]
             seated += [*some, *[None] * (size - len(some))]
         return np.array([0 if row is None else row.number % self.each for row in seated], np.int32), seated
+
+    def _busy(self, row: Row) -> int:
+        """How many rows on a row's device are: steps are shortest where all devices have equally many."""
+        return sum(other.busy for other in self.all if self._shard(other) == self._shard(row))
 
     def _shard(self, row: Row) -> int:
         return row.number // self.each
 
 
-def _common(held: Sequence[int], prompt: Sequence[int]) -> int:
+def common(held: Sequence[int], prompt: Sequence[int]) -> int:
     """How many first tokens two sequences share."""
     end = min(len(held), len(prompt))
     if held[:end] == list(prompt[:end]):

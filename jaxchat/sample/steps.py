@@ -1,13 +1,14 @@
 """What the engine runs on the device: prompts read piece by piece, tokens chosen for many rows at once.
 
-B rows of the cache, R of them that a step is for, T tokens of a piece, C tokens of one dispatch, D width, V vocabulary,
-W = V / 32 words of a mask, K of the likeliest tokens.
+B rows of the cache, R of them that a step is for, T tokens of a piece, C tokens of one dispatch, G guessed tokens, D
+width, V vocabulary, W = V / 32 words of a mask, K of the likeliest tokens.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -120,6 +121,43 @@ def advance(
     start = (jnp.int32(0), state, batch.token_R, batch.position_R, done_R, nothing)
     made, state, _, _, _, chosen = jax.lax.while_loop(go_on, body, start)
     return state, chosen, made
+
+
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=3)
+def verify(
+    model: Model, span: int, params: Params, state: State, batch: Batch, draft_RG: jax.Array
+) -> tuple[State, Chosen, jax.Array]:
+    """Reads every row's token and, after it, a draft of what may follow (-1: nothing), all at once.
+
+    Returns what is chosen at each of the G + 1 places, and of how many the row really came to: a place counts when all
+    that was chosen before it was as drafted. So a row always comes to one at least.
+    """
+    sequence = model.rules.activation("batch", "sequence")
+    token_R1, draft_RG, at_R1, left_R1 = (
+        jax.sharding.reshard(x, sequence)
+        for x in (batch.token_R[:, None], draft_RG, batch.position_R[:, None], batch.left_R[:, None])
+    )
+    tokens_RT = jnp.concatenate([token_R1, draft_RG], axis=1)
+    t_1T = jnp.arange(tokens_RT.shape[1])[None]
+    real_RT = (at_R1 >= 0) & (tokens_RT >= 0) & (t_1T < left_R1)
+    positions_RT = jnp.where(real_RT, at_R1 + t_1T, -1)
+    x_RTD, cache = model.cached(params, jnp.maximum(tokens_RT, 0), positions_RT, state.cache, batch.rows_R, span)
+    logits_RTV = _logits(model, params, x_RTD)
+    follows_RT = jnp.concatenate([jnp.where(real_RT[:, 1:], draft_RG, -1), jnp.full_like(token_R1, -1)], axis=1)
+
+    def place(carry: tuple[History, jax.Array], at: tuple) -> tuple:
+        history, real_R = carry
+        logits_RV, position_R, follows_R = at
+        here = replace(batch, position_R=jnp.where(real_R, position_R, -1))
+        history, now = _choose(model, logits_RV, history, here)
+        return (history, real_R & (now[0] == follows_R)), (now, real_R)
+
+    places = (logits_RTV.swapaxes(0, 1), positions_RT.T, follows_RT.T)
+    real_R = jax.sharding.reshard(batch.position_R >= 0, _rows_spec(model, 1))
+    ended: Any = jax.lax.scan(place, (state.history, real_R), places)
+    (history, _), found = ended
+    chosen, real_TR = jax.tree.map(_whole, found)
+    return State(cache, history), Chosen(*chosen), jnp.sum(real_TR, axis=0)
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)

@@ -95,8 +95,16 @@ class Generate(Sampled):
             prompts = [opened.tokenizer.encode(prompt, add_special_tokens=True) for prompt in self.prompt]
             stops = frozenset() if opened.tokenizer.eos_id is None else frozenset({opened.tokenizer.eos_id})
         one = len(prompts) == 1
-        room = {"slots": min(len(prompts), SLOTS), "context": max(map(len, prompts)) + sampling.max_tokens}
-        with Engine(opened.model, opened.params, opened.tokenizer, opened.mesh, tuple(stops), **room) as engine:
+        engine = Engine(
+            opened.model,
+            opened.params,
+            opened.tokenizer,
+            opened.mesh,
+            tuple(stops),
+            slots=min(len(prompts), SLOTS),
+            context=max(map(len, prompts)) + sampling.max_tokens,
+        )
+        with engine:
             start = time.monotonic()
             done = generate(engine, prompts, sampling, _write if one else None)
             seconds = time.monotonic() - start

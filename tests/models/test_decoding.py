@@ -13,7 +13,8 @@ from jaxchat.mesh import MeshConfig, make_mesh
 from jaxchat.models import presets
 from jaxchat.models.decoder import Model
 from jaxchat.models.decoding import for_decoding
-from jaxchat.models.streaming import FEW, streamed
+from jaxchat.models.int8 import Int8, quantise
+from jaxchat.models.streaming import BLOCK, FEW, streamed
 
 
 @pytest.fixture
@@ -70,3 +71,44 @@ def test_a_weight_is_read_where_it_lies(tokens, width):
     np.testing.assert_allclose(product(x, weight)[0], x[0] @ weight.T, atol=1e-3)
     # A copy of the weight, transposed say, would need as much room again.
     assert product.memory_analysis().temp_size_in_bytes < max(weight.nbytes // 4, 4 * x.nbytes)
+
+
+@pytest.mark.usefixtures("mesh")
+@pytest.mark.parametrize("layout", ["decoding", "training"])
+def test_eight_bits_lose_no_more_than_their_rounding(layout):
+    model = Model(presets.tiny(), dtype="float32" if layout == "decoding" else "bfloat16")
+    params = jax.jit(model.init)(jax.random.key(0))
+    eight, kept = for_decoding(model, params, "int8")
+    assert eight.layout == layout
+    dtypes = [leaf.dtype for leaf in jax.tree.leaves(kept)]
+    assert {np.dtype("int8"), np.dtype("float32")} == set(dtypes)
+    # Computed in float32 from the weights as they are rounded, by the book:
+    whole, rounded = Model(presets.tiny()), for_decoding(replace(model, dtype="bfloat16"), params, "int8")[1]
+    rounded = jax.tree.map(lambda x: x.astype("float32") if isinstance(x, Int8) else x, rounded, is_leaf=_is_int8)
+    tokens_BT = np.random.default_rng(0).integers(0, 256, (3, 9))
+    positions_BT, segments_BT = np.tile(np.arange(9), (3, 1)), np.ones((3, 9), np.int32)
+
+    def logits(model, params):
+        with_params = jax.jit(lambda params: model.logits(params, model.hidden(params, *arrays)))
+        arrays = (tokens_BT, positions_BT, segments_BT)
+        return np.asarray(with_params(params))
+
+    expected, exact = logits(whole, rounded), logits(whole, params)
+    found = logits(eight, kept)
+    np.testing.assert_allclose(found, expected, atol=1e-5 if layout == "decoding" else 0.1)
+    assert 0 < np.abs(expected - exact).max() < 0.05 * np.abs(exact).max()
+
+
+def _is_int8(x: object) -> bool:
+    return isinstance(x, Int8)
+
+
+@pytest.mark.parametrize("tokens", [1, 3, FEW + 1])
+@pytest.mark.parametrize("outputs", [64, 3 * BLOCK])
+def test_a_product_with_eight_bits_is_that_of_the_weight_they_stand_for(tokens, outputs):
+    rng = np.random.default_rng(0)
+    x, weight = (rng.normal(size=shape).astype(np.float32) for shape in ((1, tokens, 48), (outputs, 48)))
+    eight = quantise(jax.numpy.asarray(weight), (1,))
+    assert np.abs(eight.astype(np.float32) - weight).max() <= np.abs(weight).max() / 254 + 1e-6
+    expected = x[0] @ np.asarray(eight.astype(np.float32)).T
+    np.testing.assert_allclose(jax.jit(streamed)(x, eight)[0], expected, atol=1e-4)

@@ -1,0 +1,288 @@
+"""A model on its devices with the rows that it answers in: every step the engine can take, in few compiled shapes.
+
+R rows of a step, T tokens of a piece, C tokens of a dispatch, D devices that hold rows, V vocabulary, W = V / 32.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from jaxchat.models.decoder import Model, Params
+from jaxchat.models.decoding import Weights, for_decoding
+from jaxchat.progress import Bar
+from jaxchat.sample import steps
+from jaxchat.sample.methods import Sampling, methods
+from jaxchat.sample.rows import Row, Rows
+
+# Rows of each device and tokens of each that are read at once: a piece of a prompt between the tokens of others, more
+# of it where nobody waits, and several short prompts.
+PIECES = ((1, 32), (1, 256), (4, 64))
+FACTOR = 4  # from one number of rows, or one length of what is looked at, to the next
+FIRST_SPAN = 128
+DRAFT = 7  # tokens that are guessed and then read at once
+FEW = 4  # rows of each device up to which guessing can pay: with more, arithmetic takes the time, not reading weights
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A row in a step. token: chosen last and not yet read. position: where it will be read. left: tokens it may still
+    say. mask: bits of the tokens that may be chosen, int32 (W,) at most; None: all."""
+
+    row: Row
+    token: int
+    position: int
+    left: int
+    sampling: Sampling
+    named: bool = False
+    mask: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a row said in a step. tops: for each token, the likeliest and their log-probabilities, where asked for."""
+
+    token_ids: list[int]
+    logprobs: list[float]
+    tops: list[tuple[list[int], list[float]]]
+
+
+class Runner:
+    """rows: answers at once. context: tokens of each at most."""
+
+    def __init__(
+        self,
+        model: Model,
+        params: Params,
+        mesh: Mesh,
+        stop_ids: Sequence[int],
+        rows: int,
+        context: int,
+        weights: Weights = "whole",
+    ) -> None:
+        self.mesh, self.context = mesh, context
+        with jax.set_mesh(mesh):
+            self.model, self.params = for_decoding(replace(model, rules=model.rules.by_rows()), params, weights)
+        self.rows = Rows(rows, self._shards())
+        each = self.rows.each
+        self.sizes = [*_powers(1, FACTOR, each), each]
+        self.pieces = sorted(
+            {(min(size, each), min(T, context)) for size, T in PIECES}, key=lambda one: one[0] * one[1]
+        )
+        self._spans = [*_powers(FIRST_SPAN, FACTOR, context), context]
+        self._stops = np.array(sorted(stop_ids) or [-1], np.int32)
+        self._state: steps.State | None = None
+        self._compiled: set[tuple[Any, ...]] = set()
+        self._seconds: dict[tuple[Any, ...], float] = {}
+
+    def compile(self, *, verifies: bool = False) -> None:
+        """Compiles all that will run, with a bar, and measures it. verifies: drafts as well."""
+        readings = [(size, T, span) for size, T in self.pieces for span in self._spans if span >= min(T, self.context)]
+        writings = [(size, span) for size in self.sizes for span in self._spans]
+        verifying = [(size, span) for size, span in writings if verifies and size <= FEW]
+        count = len(readings) + len(writings) + len(verifying)
+        with jax.set_mesh(self.mesh), Bar("compiling", count, "steps") as bar:
+            for size, T, span in readings:
+                for _ in range(2):  # once to compile, once to measure
+                    self._read(size, T, span, {})
+                bar.advance()
+            for size, span in writings:
+                self._write([], size, span, 0)
+                bar.advance()
+            for size, span in verifying:
+                for _ in range(2):
+                    self._verify([], [], size, span)
+                bar.advance()
+
+    def read_seconds(self, size: int, T: int) -> float:
+        """What reading pieces of this shape takes, as far as is known."""
+        return self._seconds.get(("read", size, T), 0.0)
+
+    def write_seconds(self, count: int) -> float:
+        """What a token for so many rows takes, as far as is known; 0 where nothing is."""
+        return self._seconds.get(("write", self.size(count)), 0.0)
+
+    def verify_seconds(self, count: int) -> float:
+        """What a token and a draft for so many rows take, as far as is known; 0 where nothing is."""
+        return self._seconds.get(("verify", self.size(count)), 0.0)
+
+    def size(self, count: int) -> int:
+        """Rows of each device in a step for so many rows, if they lie evenly."""
+        return next(size for size in self.sizes if size * self.rows.shards >= count)
+
+    def read(self, pieces: dict[Row, Sequence[int]], T: int) -> None:
+        """Reads up to T more tokens of some rows."""
+        size = self.rows.size(pieces, self.sizes)
+        most = max(len(row.held) + len(piece) for row, piece in pieces.items())
+        self._read(size, T, self._span(most), pieces)
+        for row, piece in pieces.items():
+            row.held += piece
+
+    def write(self, seats: list[Seat], count: int) -> list[Said]:
+        """Up to `count` tokens more for each of some rows, none after one that ends it."""
+        size = self.rows.size([seat.row for seat in seats], self.sizes)
+        span = self._span(max(seat.position for seat in seats) + count)
+        return self._write(seats, size, span, count)
+
+    def verify(self, seats: list[Seat], drafts: Sequence[Sequence[int]]) -> list[Said]:
+        """One token more for each of some rows, and one for each that was drafted rightly."""
+        size = self.rows.size([seat.row for seat in seats], self.sizes)
+        span = self._span(max(seat.position for seat in seats) + DRAFT + 1)
+        return self._verify(seats, drafts, size, span)
+
+    def copy(self, source: Row, row: Row, count: int) -> None:
+        """Puts what one row has read, its first `count` tokens, into another on the same device."""
+        state, each, shards = self._made(), self.rows.each, self.rows.shards
+        shard = row.number // each
+        from_D, to_D = np.zeros(shards, np.int32), np.full(shards, each, np.int32)
+        from_D[shard], to_D[shard] = source.number % each, row.number % each
+        places = (self._place(x, "batch") for x in (from_D, to_D))
+        self._state = replace(state, cache=steps.copy(self.model, self._span(count), state.cache, *places))
+
+    def begin(self, row: Row, prompt: Sequence[int], sampling: Sampling) -> None:
+        """Begins a row's history, if its sampling looks at it."""
+        if not adjusts(sampling):
+            return
+        state, V = self._made(), self.model.config.vocab_size
+        asked_V, bias_V = np.zeros(V, bool), np.zeros(V, np.float32)
+        asked_V[list(prompt)] = True
+        for token, bias in sampling.logit_bias:
+            bias_V[token] = bias
+        history = steps.remember(self.model, state.history, row.number, asked_V, bias_V)
+        self._state = replace(state, history=history)
+
+    def embed(self, prompt: Sequence[int]) -> np.ndarray:
+        """The mean of a prompt's final hidden states, float32 (width,)."""
+        length = self._span(len(prompt))
+        tokens_1T = np.zeros((1, length), np.int32)
+        tokens_1T[0, : len(prompt)] = prompt
+        return np.asarray(steps.pooled(self.model, self.params, tokens_1T, np.int32(len(prompt))))
+
+    def _read(self, size: int, T: int, span: int, pieces: dict[Row, Sequence[int]]) -> None:
+        rows_R, seated = self.rows.seats(pieces, size)
+        tokens_RT, positions_RT = np.zeros((len(seated), T), np.int32), np.full((len(seated), T), -1, np.int32)
+        for seat, row in enumerate(seated):
+            if row is not None:
+                piece = pieces[row]
+                tokens_RT[seat, : len(piece)] = piece
+                positions_RT[seat, : len(piece)] = len(row.held) + np.arange(len(piece))
+        state, begun = self._made(), time.monotonic()
+        cache = steps.read(
+            self.model,
+            span,
+            self.params,
+            state.cache,
+            None if rows_R is None else self._place(rows_R, "batch"),
+            *(self._place(x, "batch", "sequence") for x in (tokens_RT, positions_RT)),
+        )
+        self._state = jax.block_until_ready(replace(state, cache=cache))
+        self._measured(("read", size, T), span, time.monotonic() - begun)
+
+    def _write(self, seats: list[Seat], size: int, span: int, count: int) -> list[Said]:
+        batch, at = self._batch(seats, size)
+        begun = time.monotonic()
+        self._state, chosen, made = steps.advance(
+            self.model, span, self.params, self._made(), batch, np.int32(count), self._stops
+        )
+        chosen, made = jax.tree.map(np.asarray, chosen), int(made)
+        self._measured(("write", size), span, (time.monotonic() - begun) / max(made, 1))
+        return [_said(seat, chosen, place, made) for seat, place in zip(seats, at, strict=True)]
+
+    def _verify(self, seats: list[Seat], drafts: Sequence[Sequence[int]], size: int, span: int) -> list[Said]:
+        batch, at = self._batch(seats, size)
+        draft_RG = np.full((size * self.rows.shards, DRAFT), -1, np.int32)
+        for place, draft in zip(at, drafts, strict=True):
+            draft_RG[place, : len(draft)] = draft
+        begun = time.monotonic()
+        self._state, chosen, made_R = steps.verify(
+            self.model, span, self.params, self._made(), batch, self._place(draft_RG, "batch", "sequence")
+        )
+        chosen, made_R = jax.tree.map(np.asarray, chosen), np.asarray(made_R)
+        self._measured(("verify", size), span, time.monotonic() - begun)
+        return [_said(seat, chosen, place, int(made_R[place])) for seat, place in zip(seats, at, strict=True)]
+
+    def _batch(self, seats: list[Seat], size: int) -> tuple[steps.Batch, list[int]]:
+        """The rows of a step, on the devices, and where each of `seats` sits there."""
+        rows_R: Any
+        rows_R, rows = self.rows.seats([seat.row for seat in seats], size)
+        by_row = {seat.row: seat for seat in seats}
+        seated = [None if row is None else by_row[row] for row in rows]
+        words = -(-self.model.config.vocab_size // 32)
+        allowed_RW: Any = np.full((len(seated), words), -1, np.int32)
+        for place, seat in enumerate(seated):
+            if seat is not None and seat.mask is not None:
+                allowed_RW[place] = 0
+                allowed_RW[place, : len(seat.mask)] = seat.mask[:words]
+
+        def column(values: Iterable[Any], kind: Any) -> Any:
+            return np.array(list(values), kind)
+
+        batch = steps.Batch(
+            rows_R,
+            column((seat.token if seat else 0 for seat in seated), np.int32),
+            column((seat.position if seat else -1 for seat in seated), np.int32),
+            column((seat.left if seat else 0 for seat in seated), np.int32),
+            column((seat is not None and adjusts(seat.sampling) for seat in seated), bool),
+            column((seat is not None and seat.mask is not None for seat in seated), bool),
+            column((seat is not None and seat.named for seat in seated), bool),
+            allowed_RW,
+            methods([seat.sampling if seat else _NOBODY for seat in seated]),
+        )
+        axes = {1: ("batch",), 2: ("batch", None)}
+        places = {row: place for place, row in enumerate(rows)}
+        return jax.tree.map(lambda x: self._place(x, *axes[x.ndim]), batch), [places[seat.row] for seat in seats]
+
+    def _measured(self, what: tuple[Any, ...], span: int, seconds: float) -> None:
+        """Keeps what a step took, unless it was compiled just then."""
+        if (what, span) in self._compiled:
+            known = self._seconds.get(what, seconds)
+            self._seconds[what] = 0.7 * known + 0.3 * seconds
+        self._compiled.add((what, span))
+
+    def _made(self) -> steps.State:
+        if self._state is None:
+            self._state = steps.empty_state(self.model, len(self.rows.all), self.context)
+        return self._state
+
+    def _span(self, slots: int) -> int:
+        """How many slots are to be looked at where these are used: one of few numbers, since each is compiled."""
+        return next(span for span in self._spans if span >= min(slots, self.context))
+
+    def _shards(self) -> int:
+        entry = self.model.rules.activation("batch")[0]
+        names = (entry,) if isinstance(entry, str) else entry or ()
+        return int(np.prod([self.mesh.shape[name] for name in names], dtype=int))
+
+    def _place(self, x: np.ndarray, *axes: str | None) -> jax.Array:
+        return jax.device_put(x, NamedSharding(self.mesh, self.model.rules.activation(*axes)))
+
+
+_NOBODY = Sampling(temperature=0)
+
+
+def adjusts(sampling: Sampling) -> bool:
+    """Whether what was said before, or a bias, changes what is chosen next."""
+    plain = (sampling.repetition_penalty, sampling.presence_penalty, sampling.frequency_penalty) == (1, 0, 0)
+    return not plain or bool(sampling.logit_bias)
+
+
+def _said(seat: Seat, chosen: Any, place: int, made: int) -> Said:
+    tokens, logprobs = (x[:made, place].tolist() for x in (chosen.token_CR, chosen.logprob_CR))
+    tops = []
+    if seat.named:
+        tops = list(zip(chosen.top_CRK[:made, place].tolist(), chosen.top_logprob_CRK[:made, place].tolist()))
+    return Said(tokens, logprobs, tops)
+
+
+def _powers(first: int, factor: int, below: int) -> list[int]:
+    found = []
+    while first < below:
+        found.append(first)
+        first *= factor
+    return found
