@@ -38,10 +38,12 @@ def answers(
             prompts.append(prompt)
     if not prompts:
         return {**quality([]), "each": []}
-    room = {"slots": min(len(prompts), SLOTS), "context": max(map(len, prompts)) + tokens}
+    slots, context = min(len(prompts), SLOTS), max(map(len, prompts)) + tokens
     stops = tuple(format.stop_ids)
     with (
-        Engine(opened.model, opened.params, opened.tokenizer, opened.mesh, stops, **room) as engine,
+        Engine(
+            opened.model, opened.params, opened.tokenizer, opened.mesh, stops, slots=slots, context=context
+        ) as engine,
         Bar(f"{label}: answering", len(prompts), "answers") as bar,
     ):
         done = generate(engine, prompts, Sampling(temperature=0, max_tokens=tokens), on_end=lambda i: bar.advance())

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import FlagCreatePairsOff, UseAppendAction, arg
 
 from jaxchat.errors import InputError
-from jaxchat.verbs.verb import Made, ModelName, Verb, some
+from jaxchat.verbs.answering import Answering
+from jaxchat.verbs.verb import Made, ModelName, some
 
 if TYPE_CHECKING:
     from jaxchat.chat.template import ChatFormat
@@ -20,10 +21,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampled(Verb):
+class Sampled(Answering):
     """What the verbs share that choose tokens."""
-
-    computes = True
 
     temperature: float = 0.7
     """How far from the likeliest token the choice may stray; 0 is greedy."""
@@ -49,9 +48,9 @@ class Sampled(Verb):
     def sampling(self, **more: Any) -> Sampling:
         from jaxchat.sample.methods import Sampling
 
-        shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(Sampled)}
-        del shared["json"]
-        return Sampling(**shared, **more)
+        others = {field.name for field in dataclasses.fields(Answering)}
+        names = [field.name for field in dataclasses.fields(Sampled) if field.name not in others]
+        return Sampling(**{name: getattr(self, name) for name in names}, **more)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +77,6 @@ class Generate(Sampled):
     def run(self) -> Made:
         from jaxchat.chat.conversation import Message
         from jaxchat.hub.open import open_model
-        from jaxchat.sample.engine import Engine
         from jaxchat.sample.generate import SLOTS, generate
 
         if self.system is not None and not self.chat:
@@ -95,16 +93,8 @@ class Generate(Sampled):
             prompts = [opened.tokenizer.encode(prompt, add_special_tokens=True) for prompt in self.prompt]
             stops = frozenset() if opened.tokenizer.eos_id is None else frozenset({opened.tokenizer.eos_id})
         one = len(prompts) == 1
-        engine = Engine(
-            opened.model,
-            opened.params,
-            opened.tokenizer,
-            opened.mesh,
-            tuple(stops),
-            slots=min(len(prompts), SLOTS),
-            context=max(map(len, prompts)) + sampling.max_tokens,
-        )
-        with engine:
+        context = max(map(len, prompts)) + sampling.max_tokens
+        with self.engine(opened, stops, slots=min(len(prompts), SLOTS), context=context) as engine:
             start = time.monotonic()
             done = generate(engine, prompts, sampling, _write if one else None)
             seconds = time.monotonic() - start
@@ -133,13 +123,11 @@ class Chat(Sampled):
     def run(self) -> Made:
         from jaxchat.hub.open import open_model
         from jaxchat.sample.chat import Chat, converse
-        from jaxchat.sample.engine import Engine
 
         sampling = self.sampling()
         opened = open_model(self.model)
         chat_format = _its_format(opened)
-        stops = tuple(chat_format.stop_ids)
-        with Engine(opened.model, opened.params, opened.tokenizer, opened.mesh, stops, slots=1) as engine:
+        with self.engine(opened, chat_format.stop_ids, slots=1) as engine:
             chat = Chat(engine, chat_format, sampling, self.system)
             answers = converse(chat, sys.stdin, sys.stdout)
         messages = [{"role": message.role, "content": message.content} for message in chat.messages]

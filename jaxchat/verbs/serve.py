@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
 from jaxchat.errors import InputError
+from jaxchat.verbs.answering import Answering
 from jaxchat.verbs.verb import Made, Verb, some
 
 if TYPE_CHECKING:
@@ -20,14 +21,13 @@ OrNone = Annotated[Path | None, arg(metavar="FILE")]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Serve(Verb):
+class Serve(Answering):
     """Answer OpenAI's API with one model or several, and chat on a page.
 
     Listens on this machine alone unless --host says otherwise. SIGTERM lets open requests end and then leaves.
     """
 
     usage = "MODEL ..."
-    computes = True
 
     models: Positional[Annotated[tuple[str, ...], arg(metavar="MODEL ...")]]
     """Runs (RUN@STEP for one checkpoint), Hugging Face folders or hub names, .gguf files, package:NAME/FILE. NAME=MODEL
@@ -110,23 +110,14 @@ class Serve(Verb):
         from jaxchat.chat.template import ChatFormat, load_template
         from jaxchat.hub.generation import generation_config
         from jaxchat.hub.open import open_model
-        from jaxchat.sample.engine import Engine
         from jaxchat.serve.served import Served
 
         opened = open_model(source, label=f"opening {name}")
         chat = ChatFormat(opened.tokenizer, load_template(self.template)) if self.template else opened.format
         eos = opened.tokenizer.eos_id
         ends = frozenset(() if eos is None else (eos,)) | (chat.stop_ids if chat else frozenset())
-        engine = Engine(
-            opened.model,
-            opened.params,
-            opened.tokenizer,
-            opened.mesh,
-            sorted(ends),
-            slots=self.slots,
-            context=self.context,
-            queue=self.queue,
-        )
+        engine = self.engine(opened, ends, slots=self.slots, context=self.context, queue=self.queue)
+        engine.compile()
         came_with = generation_config(opened)
         known = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
         defaults = {key: came_with[key] for key in known if came_with.get(key) is not None}
