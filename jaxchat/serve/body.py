@@ -18,6 +18,8 @@ QUIET_SECONDS = 30.0  # for which a client may send nothing of its body
 # A body that is too large is read to here and thrown away: a client that is still sending would not hear the refusal.
 _DISCARDED_BYTES, _DISCARDED_SECONDS = 256 * 1024**2, 15.0
 
+_CLOSE = {"Connection": "close"}  # what is still to come of the body would be read as the next request
+
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -64,7 +66,7 @@ class Bodies:
             try:
                 message = await asyncio.wait_for(receive(), QUIET_SECONDS)
             except TimeoutError:
-                raise ApiError(408, f"nothing of the body came for {QUIET_SECONDS:.0f} s") from None
+                raise ApiError(408, f"nothing of the body came for {QUIET_SECONDS:.0f} s", headers=_CLOSE) from None
             if message["type"] == "http.disconnect":
                 return None
             part = message.get("body", b"")
@@ -83,7 +85,12 @@ class Bodies:
         return b"".join(parts)
 
     def _too_large(self) -> ApiError:
-        return ApiError(413, f"the request is larger than {self.most:,} bytes; send less", code="request_too_large")
+        return ApiError(
+            413,
+            f"the request is larger than {self.most:,} bytes; send less",
+            code="request_too_large",
+            headers=_CLOSE,
+        )
 
 
 def check(body: bytes) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import sys
+import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -16,6 +20,7 @@ from jaxchat.verbs.verb import Made, Verb, some
 if TYPE_CHECKING:
     from jaxchat.serve.served import Served
 
+_CLOSE_SECONDS = 2.0
 File = Annotated[Path, arg(metavar="FILE")]
 OrNone = Annotated[Path | None, arg(metavar="FILE")]
 
@@ -101,8 +106,7 @@ class Serve(Answering):
         try:
             serve(service, address, self.drain, lambda url: print(f"serving {', '.join(models)} on {url}", flush=True))
         finally:
-            for model in models.values():
-                model.engine.close()
+            _close(models.values())
         count = sum(sum(model.engine.stats().finished.values()) for model in models.values())
         return Made(f"served {count:,} answers", {"answers": count, "models": list(models)})
 
@@ -122,6 +126,18 @@ class Serve(Answering):
         known = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
         defaults = {key: came_with[key] for key in known if came_with.get(key) is not None}
         return Served(name, engine, opened.tokenizer, chat, engine.context, opened.config.vocab_size, ends, defaults)
+
+
+def _close(models: Iterable[Served]) -> None:
+    """Ends the engines' work. One that is compiling, which nothing interrupts, ends with the process; Python's own way
+    to end would stumble over it."""
+    threads = [threading.Thread(target=model.engine.close, daemon=True) for model in models]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(_CLOSE_SECONDS)
+    if any(thread.is_alive() for thread in threads):
+        atexit.register(os._exit, 0)  # runs when all is said and flushed
 
 
 def _named(models: tuple[str, ...]) -> dict[str, str]:
