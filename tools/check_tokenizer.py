@@ -88,12 +88,15 @@ def _readers(folder: Path, ours: Any) -> dict[str, Callable[[Sequence[str]], lis
     return readers
 
 
-def _messages(folders: Sequence[Path], most: int) -> Iterator[str]:
-    """The conversations' messages, each folder an equal part of `most`, so that every language has its turn."""
-    each = -(-most // len(folders))
-    for folder in folders:
-        texts = (m.content for c in read_conversations(folder) for m in c.messages if m.content)
-        yield from itertools.islice(texts, each)
+def _messages(folders: Sequence[Path]) -> Iterator[str]:
+    """The conversations' messages, one of each folder in turn while it has any, so that no language is left out."""
+    waiting = [(m.content for c in read_conversations(folder) for m in c.messages if m.content) for folder in folders]
+    while waiting:
+        for texts in list(waiting):
+            if (text := next(texts, None)) is None:
+                waiting.remove(texts)
+            else:
+                yield text
 
 
 def main() -> int:
@@ -104,7 +107,9 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     start = time.monotonic()
-    result = check(given.tokenizer, itertools.chain(rare_lines(), _messages(given.folders, given.messages)))
+    result = check(
+        given.tokenizer, itertools.chain(rare_lines(), itertools.islice(_messages(given.folders), given.messages))
+    )
     if given.json:
         given.json.write_text(json.dumps(result, ensure_ascii=False, indent=2), encoding="utf-8")
     for example in result["examples"]:

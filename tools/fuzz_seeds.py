@@ -283,6 +283,14 @@ CORPORA: dict[str, Callable[[Text], Files]] = {
         + "\n}"
     },
     "messages": lambda t: {"chat.jsonl": lines(*({"messages": _messages(t)} for _ in range(8)))},
+    "messages tools": lambda t: {
+        "calls.jsonl": lines(
+            *({"messages": [*_messages(t, 1), {"role": "assistant", "content": None, "tool_calls": [
+                {"id": "c", "type": "function", "function": {"name": "f", "arguments": json.dumps({"a": t()})}}]},
+                {"role": "tool", "tool_call_id": "c", "content": json.dumps({"b": t()})}, *_messages(t, 2)[1:]],
+               "tools": [{"type": "function", "function": {"name": "f", "description": t()}}]} for _ in range(8))
+        )
+    },
     "sharegpt": lambda t: {
         "sharegpt.json": array([{"id": f"i{i}", "conversations": _pairs(t, "human", "gpt")} for i in range(8)])
     },

@@ -41,7 +41,9 @@ class ToolCall:
         if isinstance(self.arguments, str):
             try:
                 parsed = json.loads(self.arguments)
-            except ValueError:
+                # What escapes half of a character could not be written: it stays the text that it is.
+                json.dumps(parsed, ensure_ascii=False).encode()
+            except (ValueError, RecursionError):
                 return
             if isinstance(parsed, dict):
                 object.__setattr__(self, "arguments", parsed)

@@ -7,9 +7,10 @@ id,model_a,model_b,prompt,response_a,response_b,winner_model_a,winner_model_b,wi
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any, NamedTuple
+
+from jaxchat.corpora.rows import inner_json
 
 _ANSWERS = ("conversation", "response", "answer", "completion", "output")
 _WINNER = ("winner", "preference", "preferred", "choice", "verdict", "vote")
@@ -69,8 +70,8 @@ def _read(value: Any) -> Any:
     """Tables keep lists as JSON text in a column."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
-            return json.loads(value)
-        except (ValueError, RecursionError):
+            return inner_json(value)
+        except ValueError:
             return value
     return value
 

@@ -53,6 +53,7 @@ def csv_records(
 
 
 def _header(source: Source, text: str, wanted: Sequence[str], delimiter: str) -> list[str]:
+    text = text.encode(errors="surrogateescape").decode(errors="replace")  # names may stand in what is written
     try:
         names = [name.strip() for name in next(csv.reader([text], delimiter=delimiter))]
     except (csv.Error, StopIteration):

@@ -282,6 +282,17 @@ class _Text:
         return -1
 
 
+def inner_json(text: str) -> Any:
+    """The value of JSON text that stands inside a row. ValueError where it is none that can be written again."""
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError("not JSON: nested too deeply") from None
+    if reason := _half_character(text, value):
+        raise ValueError(reason)
+    return value
+
+
 def _half_character(text: str, value: Any) -> str:
     """Why `value`, decoded from the JSON `text`, cannot be written again, "" where it can: JSON may escape one half of
     a surrogate pair without the other, and is read deeper than it can be written by who is deep in calls already."""

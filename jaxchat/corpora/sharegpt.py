@@ -7,7 +7,6 @@ on). Turns without text are left out and counted in `meta.empty_turns`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -15,6 +14,7 @@ from typing import Any, Literal
 from jaxchat.chat.conversation import Conversation, Message
 from jaxchat.corpora.instructions import id_of
 from jaxchat.corpora.records import LeftOut, rest_of, text_of
+from jaxchat.corpora.rows import inner_json
 from jaxchat.corpora.turn_list import TurnLists
 
 
@@ -54,8 +54,8 @@ class Sharegpt(TurnLists):
 def _tools(value: Any) -> tuple[dict[str, Any], ...]:
     if isinstance(value, str) and value.strip():
         try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
+            value = inner_json(value)
+        except ValueError:
             raise ValueError("`tools` is no JSON") from None
     if not value:
         return ()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import html
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import Any, ClassVar, Literal
 from jaxchat.corpora.exports import NOTICE, Chat, Export, Said, seconds_of
 from jaxchat.corpora.grouping import grouped
 from jaxchat.corpora.ledger import Dropped, Found, Ledger, Rejected
-from jaxchat.corpora.rows import Row, Source, json_elements, whole
+from jaxchat.corpora.rows import Row, Source, inner_json, json_elements, whole
 
 # The lists that stand beside the channels' folders.
 _LISTS = {"users.json", "channels.json", "groups.json", "dms.json", "mpims.json", "org_users.json"}
@@ -90,8 +89,8 @@ def _names(source: Source) -> dict[str, str]:
     """Names by id, from users.json; the other lists have none, and a damaged one leaves the ids as they are."""
     text = whole(source, Ledger())
     try:
-        users = json.loads(text)
-    except (ValueError, RecursionError):
+        users = inner_json(text.decode() if isinstance(text, bytes) else text)
+    except ValueError:
         return {}
     found = {}
     for user in users if isinstance(users, list) else []:

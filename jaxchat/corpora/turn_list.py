@@ -16,6 +16,7 @@ from typing import Any, ClassVar, cast
 
 from jaxchat.chat.conversation import Conversation, Message, Role, ToolCall
 from jaxchat.corpora.records import JsonReader
+from jaxchat.corpora.rows import inner_json
 from jaxchat.corpora.turns import JOINTS, Consecutive, Joint
 
 # What datasets call the roles, in lower case.
@@ -108,8 +109,8 @@ def turn_messages(turns: Any) -> Iterator[Message]:
 def _parsed(text: str) -> Any:
     """Some datasets keep the list as JSON text in a column."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return inner_json(text)
+    except ValueError:
         raise ValueError("its turns are text that is no JSON") from None
 
 
@@ -167,8 +168,8 @@ def calls_of(value: Any) -> Iterator[ToolCall]:
     """Tool calls from JSON text or objects, one or a list of them. ValueError where there are none."""
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
+            value = inner_json(value)
+        except ValueError:
             raise ValueError("a tool call that is no JSON") from None
     for call in value if isinstance(value, list) else [value]:
         function = call.get("function", call) if isinstance(call, dict) else None
@@ -186,8 +187,8 @@ def tool_call(name: str, arguments: Any, id: str | None = None) -> ToolCall:
     call = ToolCall(name, arguments if isinstance(arguments, dict | str) else json.dumps(arguments), id)
     if isinstance(call.arguments, str):
         try:
-            inner = json.loads(call.arguments)
-        except (ValueError, RecursionError):
+            inner = inner_json(call.arguments)
+        except ValueError:
             return call
         if isinstance(inner, str):
             return dataclasses.replace(call, arguments=inner)

@@ -62,3 +62,8 @@ def test_a_header_that_lacks_a_column_is_refused(tmp_path: Path):
         records(tmp_path, "x,y\n1,2\n")
     with pytest.raises(InputError, match=r"its first line is no row of column names"):
         records(tmp_path, "a,b\rc,d\n1,2\n")
+
+
+def test_a_column_whose_name_is_no_utf_8_can_be_written_again(tmp_path: Path) -> None:
+    good, _ = records(tmp_path, b"a,n\xe4me\n1,2\n")
+    assert good == [(2, {"a": "1", "n\ufffdme": "2"})]

@@ -470,6 +470,21 @@ def test_preferences_that_are_none(import_files):
     assert import_files("preference", {"p.jsonl": [*early, rows[0]]}, diverging="drop").counts == (1, 0, 1)
 
 
+HALF = '{"a": "\\ud800"}'
+CALLED = {"role": A, "content": None, "tool_calls": [{"function": {"name": "f", "arguments": HALF}}]}
+
+
+def test_half_a_character_in_json_inside_json_is_no_characters_loss(import_files):
+    """What could not be written stays the text that it was, or its row is rejected."""
+    twice = {**CALLED, "tool_calls": [{"function": {"name": "f", "arguments": json.dumps(HALF)}}]}
+    made = import_files("messages", {"c.jsonl": [{"messages": [*chat("q"), call]} for call in (CALLED, twice)]})
+    assert [c.messages[1].tool_calls[0].arguments for c in made.conversations] == [HALF, HALF]
+    calls = turn("function_call", '{"name": "\\ud800", "arguments": {}}')
+    rows = [{"conversations": [turn("human", "q"), calls]}, {"conversations": [turn("human", "q"), turn("gpt", "a")]},
+            {"conversations": [turn("human", "q"), turn("gpt", "a")], "tools": f"[{HALF}]"}]  # fmt: skip
+    assert import_files("sharegpt", {"s.json": rows}).counts == (1, 2, 0)
+
+
 @pytest.mark.parametrize("format", ["alpaca", "belle", "dolly", "firefly", "lccc", "oasst", "preference", "sharegpt"])
 def test_whatever_json_holds_is_rejected_in_words(import_files, format: str):
     odd: list[Any] = [None, 3, "text", [], {}, [[]], [None], {"id": None}, {"conversations": 3}, {"instruction": ""}]
