@@ -43,7 +43,8 @@
     .assistant:empty::after { content: "…"; color: var(--mute); }
     .failed { align-self: center; color: var(--mute); font-size: 13px; }
     .thumbs { align-self: flex-start; display: flex; gap: 4px; margin-top: -6px; color: var(--mute); font-size: 13px; }
-    .thumbs button { font-size: 13px; padding: 2px 7px; border-radius: 6px; }
+    .thumbs button { padding: 4px 6px; border-radius: 6px; line-height: 0; }
+    .thumbs svg { width: 16px; height: 16px; }
     .thumbs button:hover, .thumbs button[aria-pressed=true] { background: var(--soft); color: var(--ink); }
     form { display: flex; gap: 8px; padding: 10px; border-top: 1px solid var(--line); }
     textarea { flex: 1; resize: none; border: 1px solid var(--line); border-radius: 10px; padding: 8px 10px; height: 42px;
@@ -52,6 +53,7 @@
     form button:disabled { opacity: .45; cursor: default; }
     @media (max-width: 480px) {
       .panel { inset: 0; width: auto; height: auto; border: 0; border-radius: 0; }
+      .panel:not([hidden]) + .bubble { display: none; }
     }`;
 
   const host = document.createElement("div");
@@ -93,6 +95,9 @@
   const headers = () => ({ "Content-Type": "application/json", ...(option("key") ? { Authorization: `Bearer ${option("key")}` } : {}) });
   const system = () => (option("system") ? [{ role: "system", content: option("system") }] : []);
 
+  const thumb = down => `<svg viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="2" stroke-linejoin="round"${
+    down ? ' style="transform: rotate(180deg)"' : ""}><path d="M7 11v9H3v-9zM7 11l4-8c2 0 3 1 3 3l-1 4h6c1.5 0 2.5 1 2 3l-1.5 5c-.3 1-1 2-2 2H7"/></svg>`;
+
   function begin() {
     talk.replaceChildren();
     show("assistant", option("greeting", words.hello));
@@ -109,8 +114,8 @@
       for (const one of row.querySelectorAll("button")) one.setAttribute("aria-pressed", String(one === chosen));
       chosen.title = words.thanks;
     };
-    const up = label(make("button", { type: "button", textContent: "👍", onclick: rate("up") }), words.good);
-    const bad = label(make("button", { type: "button", textContent: "👎", onclick: rate("down") }), words.bad);
+    const up = label(make("button", { type: "button", innerHTML: thumb(false), onclick: rate("up") }), words.good);
+    const bad = label(make("button", { type: "button", innerHTML: thumb(true), onclick: rate("down") }), words.bad);
     const row = make("div", { className: "thumbs" }, up, bad);
     talk.append(row);
     down();
