@@ -17,7 +17,6 @@ import jaxchat
 from jaxchat.arguments import parse
 from jaxchat.errors import InputError
 from jaxchat.files import replacing
-from jaxchat.large_pages import begin_again_with_large_pages
 from jaxchat.verbs import VERBS
 from jaxchat.verbs.verb import Made
 
@@ -27,7 +26,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow, where it is used, reports its CPU kernels at 1
     try:
         if arguments is None:
-            _prepare_process(sys.argv[1:])
+            name, rest = _verb(sys.argv[1:])
+            status = VERBS[name].prepare(rest) if name else None
+            if status is not None:
+                return status
         status = _dispatch(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()
         return status
@@ -65,12 +67,6 @@ def _refuse(sentence: str) -> int:
     return 2
 
 
-def _prepare_process(argv: list[str]) -> None:
-    name, _ = _verb(argv)
-    if name and VERBS[name].computes:
-        begin_again_with_large_pages()
-
-
 def _verb(argv: list[str]) -> tuple[str, list[str]]:
     """The verb that `argv` begins with ("" for none), and the rest."""
     words = next((n for n in (2, 1) if " ".join(argv[:n]) in VERBS), 0)
@@ -85,8 +81,9 @@ def _dispatch(argv: list[str]) -> int:
     to_program = verb.json == "-"
     with contextlib.redirect_stdout(sys.stderr) if to_program else contextlib.nullcontext():
         made = verb.run()
-        print(made.line)
-    if verb.json is not None:
+        if made.speaks:
+            print(made.line)
+    if verb.json is not None and made.speaks:
         _write_json(made, verb.json)
     return made.exit_code
 

@@ -1,8 +1,9 @@
 """A run: what a config file builds, and training from it to a folder that chats, evaluates and exports.
 
 A run's folder holds `config.json` (the resolved config and, under `resolved`, what it came to: steps, data,
-tokenizer), `model.json`, `tokenizer/`, `checkpoints/`, `metrics.jsonl`, `samples.jsonl`, `tensorboard/` and, at the
-end, `loss.png`. The same command goes on where the newest checkpoint stands.
+tokenizer), `model.json`, `tokenizer/`, `checkpoints/`, `metrics.jsonl`, `samples.jsonl`, `tensorboard/`,
+`goodput.jsonl` and, at the end, `goodput.json` and `loss.png`. The same command goes on where the newest checkpoint
+stands.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -23,6 +27,9 @@ from jax.sharding import Mesh, NamedSharding
 
 import jaxchat
 from jaxchat.data.config import Corpus, DataConfig, Folder
+from jaxchat.distributed.agreement import agree, on_first
+from jaxchat.distributed.connect import connect
+from jaxchat.distributed.member import moved
 from jaxchat.errors import InputError
 from jaxchat.files import resolve
 from jaxchat.mesh import MeshConfig, make_mesh
@@ -32,12 +39,13 @@ from jaxchat.models.decoder import Model, Params, Remat
 from jaxchat.objectives.routing import Routing
 from jaxchat.sharding import Rules
 from jaxchat.train.checks import check_batch, check_length, check_model, check_seq_len, check_vocabulary
+from jaxchat.train.clock import Clock
 from jaxchat.train.curve import draw_losses
 from jaxchat.train.folder import RunFolder
 from jaxchat.train.metrics import read_metrics
 from jaxchat.train.optim import OptimConfig
 from jaxchat.train.program import Program, build
-from jaxchat.train.record import Json, to_json
+from jaxchat.train.record import Json, differences, to_json
 from jaxchat.train.session import CheckpointConfig, HeldOut, Samples, Session, last_scores
 
 if TYPE_CHECKING:
@@ -114,6 +122,10 @@ MAY_CHANGE = (
 )
 
 
+# Fields that processes which train as one may have different: where each finds what all must find the same.
+MAY_DIFFER = ("config.model.source", "config.tokenizer", "config.data.cache", "config.data.sources.*.path*")
+
+
 @dataclass(frozen=True)
 class Trained:
     """How a training run ended. exit_code: 0 when it is finished, 143 or 130 when SIGTERM or Ctrl-C had it stop."""
@@ -173,17 +185,21 @@ def train(config: Train, run: Path) -> Trained:
     """
     from jaxchat.hub.checkpoints import Checkpoints
 
+    began, clock = time.time(), Clock("start", moved)
     check_length(config.steps, config.epochs)
     mesh = make_mesh(config.mesh)
     check_batch(config.data.batch, config.data.seq_len, config.accumulate, dict(mesh.shape), Rules())
+    agree(_command(config, run), partial(_unlike, ignore=MAY_DIFFER))
     folder = RunFolder(run)
-    folder.check(_json(config), MAY_CHANGE, accept=config.accept_changes)
+    connect(mesh)
+    on_first(lambda: folder.check(_json(config), MAY_CHANGE, accept=config.accept_changes))
     checkpoints = Checkpoints(folder.checkpoints, config.checkpoint.keep)
     with jax.set_mesh(mesh), closing(checkpoints):
         if isinstance(config.model, DecoderConfig):  # then what is wrong with it is said before the data are packed
             _check_shape(config, config.model, mesh)
-        restored = checkpoints.latest()
-        parts = _begin(config, mesh) if restored is None else _go_on(folder)
+        with clock.on("restore"):
+            restored = checkpoints.latest()
+            parts = _begin(config, mesh) if restored is None else _go_on(folder)
         scratch = isinstance(config.model, DecoderConfig)
         check_vocabulary(parts.tokenizer.vocab_size, parts.config, from_scratch=scratch)
         pipeline = _pipeline(config, parts, mesh)
@@ -198,6 +214,7 @@ def train(config: Train, run: Path) -> Trained:
             "jaxchat": jaxchat.__version__,
             "jax": jax.__version__,
         }
+        agree(resolved, _unlike)
         folder.begin(
             _json(config),
             resolved,
@@ -207,7 +224,8 @@ def train(config: Train, run: Path) -> Trained:
             accept=config.accept_changes,
         )
         if restored is None:
-            state = made.start(parts.params if parts.params is not None else _fresh(made.model, config.seed))
+            with clock.on("restore"):
+                state = made.start(parts.params if parts.params is not None else _fresh(made.model, config.seed))
         elif restored >= steps:
             records = read_metrics(folder.metrics)
             if not folder.curve.exists():  # killed between its last checkpoint and the drawing
@@ -215,7 +233,8 @@ def train(config: Train, run: Path) -> Trained:
             scores = last_scores(records)
             return Trained(run, restored, steps, scores[1] if scores else None)
         else:
-            state = checkpoints.restore(restored, made.state)
+            with clock.on("restore"):
+                state = checkpoints.restore(restored, made.state)
         session = Session(
             folder=folder,
             program=made,
@@ -228,9 +247,28 @@ def train(config: Train, run: Path) -> Trained:
             samples=config.samples,
             spike=config.spike,
             answer=_answerer(config.samples, made.model, parts, mesh) if config.samples.prompts else None,
+            clock=clock,
+            began=began,
         )
         ended = session.run(state, restored)
         return Trained(run, ended.step, steps, ended.held_out, ended.exit_code)
+
+
+def _command(config: Train, run: Path) -> dict[str, Json]:
+    """What every process of a run is to have the same, lest they compile different programs and wait for ever."""
+    flags = {name: os.environ.get(name, "") for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")}
+    versions = {"jax": jax.__version__, "jaxchat": jaxchat.__version__}
+    return {"config": _json(config), "run": str(run.absolute()), **flags, **versions}
+
+
+def _unlike(first: Json, other: Json, ignore: tuple[str, ...] = ()) -> str | None:
+    changed = differences(first, other, ignore)
+    if not changed:
+        return None
+    name = changed[0].field.removeprefix("config.")
+    more = f" (and {len(changed) - 1} more differ)" if changed[1:] else ""
+    values = f"{json.dumps(changed[0].now)} and process 0 has {json.dumps(changed[0].before)}"
+    return f"has {name} {values}{more}; start all processes with the same command, on the same data"
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ CACHING = (
     "jax_persistent_cache_min_compile_time_secs",
     "jax_persistent_cache_min_entry_size_bytes",
 )
-SECONDS = ("seconds", "tokens_per_second")  # what may differ between two runs of the same command
+SECONDS = ("seconds", "time", "tokens_per_second")  # what may differ between two runs of the same command
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -144,10 +144,10 @@ def _stop_at(monkeypatch: pytest.MonkeyPatch, step: int, how: Callable[[], None]
 
     observe = Session._observe
 
-    def then_stop(self: Session, number: int, metrics: dict[str, float], seconds: float) -> None:
+    def then_stop(self: Session, number: int, metrics: dict[str, float], spent: dict[str, float]) -> None:
         if number == step:
             how()
-        observe(self, number, metrics, seconds)
+        observe(self, number, metrics, spent)
 
     monkeypatch.setattr(Session, "_observe", then_stop)
 
@@ -191,8 +191,8 @@ def test_a_spoilt_loss_stops_the_run_and_keeps_the_checkpoint_before_it(
 
     observe = Session._observe
 
-    def spoil(self: Session, number: int, metrics: dict[str, float], seconds: float) -> None:
-        observe(self, number, {**metrics, "loss": float("nan")} if number == 7 else metrics, seconds)
+    def spoil(self: Session, number: int, metrics: dict[str, float], spent: dict[str, float]) -> None:
+        observe(self, number, {**metrics, "loss": float("nan")} if number == 7 else metrics, spent)
 
     monkeypatch.setattr(Session, "_observe", spoil)
     with pytest.raises(DivergedError, match=r"step 7: the loss is nan, on rows \d+, .* checkpoint .*@4 is intact"):

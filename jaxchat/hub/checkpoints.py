@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jaxchat.distributed.agreement import on_first
 from jaxchat.errors import InputError
 from jaxchat.hub.manifest import damage, write_manifest
 
@@ -71,7 +72,7 @@ class Checkpoints:
         Raises InputError when there are checkpoints and none is whole.
         """
         items = (PARAMS,) if params_only else (PARAMS, REST, METRICS)
-        return _on_all_hosts(lambda: self._latest(items))
+        return on_first(lambda: self._latest(items))  # so that no two processes go on from different steps
 
     def best(self) -> int | None:
         """The step with the lowest held-out loss of those that are left; None when none was saved with a loss."""
@@ -309,26 +310,6 @@ def _check_same(wanted: Mapping[str, Any], found: Mapping[str, Any], where: str)
     extra = [name for name in found if name not in wanted]
     if extra:
         raise InputError(f"the checkpoint {where} holds {extra[0]} besides; it is of another model or optimizer")
-
-
-def _on_all_hosts(ask: Any) -> int | None:
-    """The first host's answer on all of them, so that they never go on from different steps."""
-    if jax.process_count() == 1:
-        return ask()
-    import numpy as np
-    from jax.experimental import multihost_utils
-
-    answer, problem = -1, None
-    if jax.process_index() == 0:
-        try:
-            found = ask()
-            answer = -1 if found is None else found
-        except InputError as error:
-            answer, problem = -2, error
-    answer = int(multihost_utils.broadcast_one_to_all(np.int32(answer)))
-    if answer == -2:
-        raise problem or InputError("no checkpoint of this run is whole")
-    return None if answer == -1 else answer
 
 
 def _chain(error: BaseException | None) -> str:

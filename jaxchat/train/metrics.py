@@ -81,9 +81,11 @@ class MetricsLog:
 
 
 def _scalars(record: Record) -> list[tuple[str, float]]:
-    """`train/loss` of a step's record, `eval/loss` of a held-out one."""
-    held_out = record.get("eval")
-    values, room = (held_out, "eval") if isinstance(held_out, dict) else (record, "train")
+    """`train/loss` of a step's record, `time/input` of its seconds by cause, `eval/loss` of a held-out one."""
+    rooms = {"train": record} | {name: value for name, value in record.items() if isinstance(value, dict)}
     return [
-        (f"{room}/{name}", value) for name, value in values.items() if name != "step" and isinstance(value, int | float)
+        (f"{room}/{name}", value)
+        for room, values in rooms.items()
+        for name, value in values.items()
+        if name != "step" and isinstance(value, int | float)
     ]

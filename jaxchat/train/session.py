@@ -15,12 +15,15 @@ import numpy as np
 
 from jaxchat.data.batch import Batch, place
 from jaxchat.data.pipeline import Pipeline
+from jaxchat.distributed.agreement import meet
 from jaxchat.files import replacing
 from jaxchat.hub.checkpoints import Checkpoints
 from jaxchat.models.decoder import Params
 from jaxchat.progress import Bar
+from jaxchat.train.clock import EVERY_STEP, Clock
 from jaxchat.train.curve import draw_losses
 from jaxchat.train.folder import RunFolder
+from jaxchat.train.goodput import TimeLog, sentence
 from jaxchat.train.heldout import make_evaluator
 from jaxchat.train.loop import Loop, Occasion
 from jaxchat.train.metrics import MetricsLog, Record, read_metrics
@@ -67,7 +70,8 @@ class Ended:
 
 @dataclass
 class Session:
-    """Everything a run needs but its state. answer: the model's replies to `samples.prompts`, in order."""
+    """Everything a run needs but its state. answer: the model's replies to `samples.prompts`, in order. clock: books
+    where the time goes, since `began` (Unix time)."""
 
     folder: RunFolder
     program: Program
@@ -80,6 +84,8 @@ class Session:
     samples: Samples
     spike: float | None
     answer: Callable[[Params], list[str]] | None
+    clock: Clock
+    began: float
 
     def run(self, state: TrainState, restored: int | None) -> Ended:
         """Trains `state`, which `restored` updates have made (None: a run that begins), to the end or a stop.
@@ -88,6 +94,7 @@ class Session:
         """
         first = jax.process_index() == 0
         start = restored or 0
+        self._times = TimeLog(self.folder.path, began=self.began, restored=restored, writes=first)
         with MetricsLog(self.folder.path, restored=restored, writes=first) as log:
             self._log = log
             self._bar = Bar(
@@ -99,14 +106,19 @@ class Session:
             self._scores = last_scores(log.kept)
             self._keep_samples(restored)
             if restored is None and self._scoring and self.held_out.before:
-                self._score(0, state)
+                with self.clock.on("eval"):
+                    self._score(0, state)
             with StopRequest(jax.process_count()) as stop:
                 loop = self._loop(state, start, stop)
                 with self._bar:
                     state, step = loop.run(state, start, self.steps)
-                    self.checkpoints.wait()
+                    with self.clock.on("checkpoint"):
+                        self.checkpoints.wait()
             if stop.signal is not None:
                 self._bar.write(f"{stop.signal.name}: saved at step {step}")
+        report = self._times.close(self.clock.take())
+        if report is not None:
+            self._bar.write(sentence(report))
         if first:
             draw_losses(read_metrics(self.folder.metrics), self.folder.curve, title=str(self.folder.path))
         return Ended(step, self._scores[1] if self._scores else None, stop.exit_code if step < self.steps else 0)
@@ -118,15 +130,19 @@ class Session:
     def _loop(self, state: TrainState, start: int, stop: StopRequest) -> Loop[TrainState]:
         occasions = []
         if self._scoring:
-            occasions.append(Occasion(self._score, self.held_out.every, last=True))
+            occasions.append(Occasion("eval", self._score, self.held_out.every, last=True))
         if self.answer is not None and self.samples.every is not None:
-            occasions.append(Occasion(self._sample, self.samples.every, last=True))
+            occasions.append(Occasion("samples", self._sample, self.samples.every, last=True))
         began = time.perf_counter()
-        with ThreadPoolExecutor(1) as reader:  # the first batch waits for TensorFlow to load, most of a compilation
+        with (
+            self.clock.on("compile"),
+            ThreadPoolExecutor(1) as reader,
+        ):  # the first batch waits for TensorFlow to load, most of a compilation
             batches = self._batches(start)
             first = reader.submit(next, batches)
             step = self.program.step.lower(state, self.program.batch).compile()
             batches = chain([first.result()], batches)
+        meet("compiled")
         self._bar.write(f"compiled the step and read the first batch in {time.perf_counter() - began:.1f} s")
         return Loop(
             train_step=step,
@@ -138,6 +154,7 @@ class Session:
             stop_requested=stop.reached,
             # Collectives of two steps at once can lock several devices that are really one CPU.
             lookahead=self.mesh.size == 1 or self.mesh.devices.flat[0].platform != "cpu",
+            clock=self.clock,
         )
 
     def _batches(self, start: int) -> Iterator[Batch]:
@@ -148,11 +165,13 @@ class Session:
         for batch in self.pipeline.heldout_batches():
             yield place(batch, self.program.rows, self.pipeline.batch_size)
 
-    def _observe(self, step: int, metrics: dict[str, float], seconds: float) -> None:
+    def _observe(self, step: int, metrics: dict[str, float], spent: dict[str, float]) -> None:
+        self._times.step(step, spent)
         problem = self._watch.check(metrics["loss"], metrics["grad_norm"])
         if problem is not None:
             raise DivergedError(f"step {step}: {problem}, on {self._rows(step)}; {self._way_back()}")
         tokens = int(metrics["tokens"])
+        seconds = spent.get("input", 0.0) + spent["compute"]
         speed = tokens / seconds
         record: Record = {
             "step": step,
@@ -161,6 +180,7 @@ class Session:
             "trained_tokens": metrics["weight"],
             "tokens_per_second": speed,
             "seconds": seconds,
+            "time": dict.fromkeys(EVERY_STEP, 0.0) | spent,
             "learning_rate": float(self._rates[step - 1]),
             "grad_norm": metrics["grad_norm"],
             **{name: metrics[name] for name in ("balance_loss", "router_z_loss") if name in metrics},

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from jaxchat.distributed.guard import VARIABLE, run_guarded
+from jaxchat.distributed.place import Distributed, find, flags
 from jaxchat.files import resolve
 from jaxchat.verbs.verb import Made, Verb, with_field
 
@@ -21,6 +25,9 @@ class Train(Verb):
     The same command goes on where the newest checkpoint stands. SIGTERM or Ctrl-C saves first (exit 143 or 130); a loss
     that is not a number or jumps stops it unsaved (exit 2). `jaxchat train CONFIG.py --help` lists the config's
     fields, every one of which is a flag, with the values it has there.
+
+    Several processes train as one where Slurm, Open MPI, Kubernetes or a TPU pod started them, or --distributed.* says
+    so. When one is lost, all end within seconds, say why and exit with 75: the same command goes on.
     """
 
     usage = "CONFIG.py [--run DIR] [--field.path VALUE ...]"
@@ -32,6 +39,15 @@ class Train(Verb):
     """The run's folder; runs/CONFIG otherwise."""
     sources: Annotated[tuple[Path, ...], arg(metavar="DIR ...")] = ()
     """Folders of conversations, or of rows that `data pack` made, to train on instead of the config's sources."""
+
+    distributed: Distributed = dataclasses.field(default_factory=Distributed)
+
+    @classmethod
+    def prepare(cls, argv: Sequence[str]) -> int | None:
+        options = flags(argv)
+        if VARIABLE in os.environ or {"-h", "--help"} & set(argv) or find(options, os.environ) is None:
+            return super().prepare(argv)
+        return run_guarded([sys.executable, *sys.orig_argv[1:]], options)
 
     @classmethod
     def parser(cls, argv: Sequence[str]) -> type[Verb]:
@@ -47,6 +63,7 @@ class Train(Verb):
     def run(self) -> Made:
         from jaxchat.config_file import load_config
         from jaxchat.data.config import Folder, Packed
+        from jaxchat.distributed.member import joined
         from jaxchat.run import Train, length_by_flag, train
 
         config = load_config(self.config, Train)
@@ -55,5 +72,7 @@ class Train(Verb):
             folders = [resolve(source) for source in self.sources]
             sources = tuple(Packed(path) if (path / "rows").is_dir() else Folder(path) for path in folders)
             config = dataclasses.replace(config, data=dataclasses.replace(config.data, sources=sources))
-        ended = train(config, self.run_folder or Path("runs") / self.config.stem)
-        return Made(ended.line, {**dataclasses.asdict(ended), "run": str(ended.run)}, exit_code=ended.exit_code)
+        with joined(find(self.distributed, os.environ), self.distributed) as first:
+            ended = train(config, self.run_folder or Path("runs") / self.config.stem)
+        data = {**dataclasses.asdict(ended), "run": str(ended.run)}
+        return Made(ended.line, data, exit_code=ended.exit_code, speaks=first)

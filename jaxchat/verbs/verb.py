@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 from tyro.conf import Positional, arg
 
 from jaxchat.errors import InputError
+from jaxchat.large_pages import begin_again_with_large_pages
 
 T = TypeVar("T")
 
@@ -24,6 +25,8 @@ class Made:
     lines: bool = False
     """`data` is a list, written as one object a line."""
     exit_code: int = 0
+    speaks: bool = True
+    """Whether this process says so: of several that work together, the first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +44,13 @@ class Verb:
     def parser(cls, argv: Sequence[str]) -> type[Verb]:
         """The class to parse `argv` as: with more fields where they depend on the arguments themselves."""
         return cls
+
+    @classmethod
+    def prepare(cls, argv: Sequence[str]) -> int | None:
+        """What its process does before anything is imported; an exit status where that was all there was to do."""
+        if cls.computes:
+            begin_again_with_large_pages()
+        return None
 
     def run(self) -> Made:
         raise NotImplementedError

@@ -34,8 +34,8 @@ class _Diary:
             self.lines.append(f"dispatch {batch + 1}")
             return _step(state, batch)
 
-        def observe(number, metrics, seconds):
-            assert seconds > 0
+        def observe(number, metrics, spent):
+            assert spent["compute"] > 0
             if number == self.fail_at:
                 raise ArithmeticError(f"step {number}")
             self.lines.append(f"observe {number} {metrics['loss']:g}")
@@ -47,7 +47,9 @@ class _Diary:
             save=lambda number, state: self.lines.append(f"save {number} {state}"),
             save_every=save_every,
             occasions=(
-                Occasion(lambda number, state: self.lines.append(f"evaluate {number}"), evaluate_every, last=True),
+                Occasion(
+                    "eval", lambda number, state: self.lines.append(f"evaluate {number}"), evaluate_every, last=True
+                ),
             ),
             stop_requested=lambda number: number == self.stop_at,
             lookahead=lookahead,
