@@ -41,9 +41,11 @@ from jaxchat.sharding import Rules
 from jaxchat.train.checks import check_batch, check_length, check_model, check_seq_len, check_vocabulary
 from jaxchat.train.clock import Clock
 from jaxchat.train.curve import draw_losses
+from jaxchat.train.divergence import Policy, Skip, Stop, skipping
 from jaxchat.train.folder import RunFolder
 from jaxchat.train.metrics import read_metrics
 from jaxchat.train.optim import OptimConfig
+from jaxchat.train.profile import Profile
 from jaxchat.train.program import Program, build
 from jaxchat.train.record import Json, differences, to_json
 from jaxchat.train.session import CheckpointConfig, HeldOut, Samples, Session, last_scores
@@ -107,7 +109,9 @@ class Train:
     remat: Remat = "none"
     """What the backward pass computes again instead of keeping: nothing, all but matrix products, everything."""
     spike: float | None = 2.0
-    """A loss this much above the median of the steps before it stops the run; None: only one that is not a number."""
+    """A loss this much above the median of the steps before it is a spike; None: only one that is not a number is."""
+    on_divergence: Policy = field(default_factory=Stop)
+    """At such a step: stop the run, skip its update, or rewind to the checkpoint before it and leave its batch out."""
     accept_changes: bool = False
     """Go on with a run though the config has changed since it began."""
 
@@ -117,7 +121,7 @@ class Train:
 # the tokenizer, what was read is compared, not where it lies.
 MAY_CHANGE = (
     *("steps", "epochs", "accumulate", "attention.*", "remat", "mesh.*", "checkpoint.*", "held_out.*", "samples.*"),
-    *("spike", "accept_changes", "model.source", "tokenizer", "data.cache"),
+    *("spike", "on_divergence.*", "accept_changes", "model.source", "tokenizer", "data.cache"),
     *("data.sources.*.path", "data.sources.*.paths*"),
 )
 
@@ -161,7 +165,8 @@ def program(config: Train, model: DecoderConfig, mesh: Mesh, steps: int) -> Prog
     """
     handle = _check_shape(config, model, mesh)
     shape = config.data.batch, config.data.seq_len
-    return build(handle, config.optim, mesh, shape, steps, config.accumulate, config.routing)
+    made = build(handle, config.optim, mesh, shape, steps, config.accumulate, config.routing)
+    return replace(made, step=skipping(made.step)) if isinstance(config.on_divergence, Skip) else made
 
 
 def _check_shape(config: Train, model: DecoderConfig, mesh: Mesh) -> Model:
@@ -176,8 +181,9 @@ def _check_shape(config: Train, model: DecoderConfig, mesh: Mesh) -> Model:
     return handle
 
 
-def train(config: Train, run: Path) -> Trained:
-    """Trains from `config` into the folder `run`, or goes on where its newest checkpoint stands.
+def train(config: Train, run: Path, profile: Profile | None = None) -> Trained:
+    """Trains from `config` into the folder `run`, or goes on where its newest checkpoint stands; `profile` says what to
+    trace of it.
 
     SIGTERM or Ctrl-C saves and ends it early; see Trained. Raises InputError for input it cannot use, for a config that
     differs from the one the run began with in a field that changes its result, and (DivergedError) for a loss that is
@@ -246,9 +252,11 @@ def train(config: Train, run: Path) -> Trained:
             held_out=config.held_out,
             samples=config.samples,
             spike=config.spike,
+            on_divergence=config.on_divergence,
             answer=_answerer(config.samples, made.model, parts, mesh) if config.samples.prompts else None,
             clock=clock,
             began=began,
+            profile=profile or Profile(),
         )
         ended = session.run(state, restored)
         return Trained(run, ended.step, steps, ended.held_out, ended.exit_code)

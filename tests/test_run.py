@@ -25,6 +25,7 @@ from jaxchat.mesh import MeshConfig
 from jaxchat.models.presets import tiny
 from jaxchat.run import NewTokenizer, Pretrained, Train, train
 from jaxchat.testing import small_conversations
+from jaxchat.train.divergence import Rewind, Skip
 from jaxchat.train.metrics import read_metrics
 from jaxchat.train.optim import OptimConfig
 from jaxchat.train.session import CheckpointConfig, HeldOut, Samples
@@ -405,3 +406,29 @@ def test_two_processes_train_as_one(config: Train, whole: Path, tmp_path: Path):
         if "loss" in wanted:
             assert found["loss"] == pytest.approx(wanted["loss"], rel=1e-4)
             assert found["tokens"] == wanted["tokens"]
+
+
+@pytest.mark.parametrize("policy", [Skip(at_most=50), Rewind(at_most=50)])
+def test_a_run_with_detours_takes_the_same_ones_however_often_it_is_stopped(
+    policy: Skip | Rewind, config: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from jaxchat.train import watch
+
+    monkeypatch.setattr(watch, "ENOUGH", 4)  # so that the noise of small batches is a spike now and then
+    touchy = replace(
+        config, steps=24, spike=0.02, on_divergence=policy, samples=Samples(), held_out=HeldOut(every=None)
+    )
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert train(touchy, whole).step == 24
+    detours = (whole / "detours.jsonl").read_text().splitlines()
+    assert detours
+    assert [line["step"] for line in _lines(whole)] == list(range(1, 25))
+    skipped = [line["step"] for line in _lines(whole) if "skipped" in line]
+    assert bool(skipped) == isinstance(policy, Skip)
+    for step in (7, 14, 22):
+        with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+            _stop_at(patch, step, _fall_over)
+            train(touchy, run)
+    assert train(touchy, run).step == 24
+    assert _lines(run) == _lines(whole)
+    assert (run / "detours.jsonl").read_text().splitlines() == detours

@@ -62,14 +62,15 @@ def small_run(folder: Path) -> Path:
 
 @dataclass
 class Job:
-    """The processes of one run. `prefix` gives a command in front of each, such as one that enters a namespace."""
+    """The processes of one run. prefix: a command in front of each, such as one that enters a namespace. more: flags of
+    each."""
 
     command: Sequence[str]
     count: int
     logs: Path
     host: str = "127.0.0.1"
     prefix: Callable[[int], list[str]] = lambda process: []
-    flags: Sequence[str] = ()
+    more: Callable[[int], list[str]] = lambda process: []
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __enter__(self) -> Job:
@@ -88,7 +89,7 @@ class Job:
             with open(self.logs / f"{process}.log", "wb") as log:
                 self.processes.append(
                     subprocess.Popen(
-                        [*self.prefix(process), *self.command, *flags, *self.flags],
+                        [*self.prefix(process), *self.command, *flags, *self.more(process)],
                         env=environment,
                         stdout=log,
                         stderr=subprocess.STDOUT,
@@ -148,7 +149,7 @@ def losses(run: Path) -> dict[int, float]:
     return {line["step"]: line["loss"] for line in steps(run) if "loss" in line}
 
 
-def wait_for_step(run: Path, step: int, job: Job, seconds: float = 300) -> None:
+def wait_for_step(run: Path, step: int, job: Job, seconds: float = 900) -> None:
     deadline = time.monotonic() + seconds
     while max(losses(run), default=0) < step:
         if time.monotonic() > deadline or any(process.poll() is not None for process in job.processes):

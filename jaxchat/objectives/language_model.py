@@ -31,7 +31,8 @@ def losses(model: Model, params: Params, batch: Batch, chunk: int = CHUNK) -> Lo
     """The batch's loss as a sum and a count, differentiable in `params`."""
     x_BTD, routed = model.read(params, batch.tokens_BT, batch.positions_BT, batch.segments_BT)
     weight, layout = _unembedding(model, params, chunk)
-    total = weighted_nll(x_BTD, weight, batch.targets_BT, batch.weights_BT, layout)
+    with jax.named_scope("loss"):
+        total = weighted_nll(x_BTD, weight, batch.targets_BT, batch.weights_BT, layout)
     return Losses(total, jnp.sum(batch.weights_BT), routed)
 
 

@@ -16,7 +16,7 @@ def draw_losses(records: Sequence[Record], path: Path, *, title: str) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    trained = [(record["step"], record["loss"]) for record in records if "loss" in record]
+    trained = [(record["step"], record["loss"]) for record in records if record.get("loss") is not None]
     held_out = [(record["step"], record["eval"]["loss"]) for record in records if "eval" in record]
     figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)  # no display is asked for

@@ -96,7 +96,8 @@ def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformat
     adamw = optax.adamw(
         rate, b1=config.b1, b2=config.b2, eps=config.eps, weight_decay=config.weight_decay, mask=decayed
     )
-    return optax.chain(clip, _with_muon(config, config.matrices, rate) if config.matrices else adamw)
+    chosen = optax.chain(clip, _with_muon(config, config.matrices, rate) if config.matrices else adamw)
+    return optax.GradientTransformation(chosen.init, jax.named_scope("optimizer")(chosen.update))  # so named in a trace
 
 
 def _with_muon(config: OptimConfig, muon: Muon, rate: optax.Schedule) -> optax.GradientTransformation:

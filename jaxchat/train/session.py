@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, field
+from itertools import chain, count
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,12 +24,14 @@ from jaxchat.models.decoder import Params
 from jaxchat.progress import Bar
 from jaxchat.train.clock import EVERY_STEP, Clock
 from jaxchat.train.curve import draw_losses
+from jaxchat.train.divergence import Detour, Detours, Policy, Rewind, Skip
 from jaxchat.train.folder import RunFolder
 from jaxchat.train.goodput import TimeLog, sentence
 from jaxchat.train.heldout import make_evaluator
 from jaxchat.train.loop import Loop, Occasion
 from jaxchat.train.metrics import MetricsLog, Record, read_metrics
 from jaxchat.train.peak import peak_flops
+from jaxchat.train.profile import Profile, Profiler
 from jaxchat.train.program import Program
 from jaxchat.train.state import TrainState
 from jaxchat.train.stop import StopRequest
@@ -68,6 +72,13 @@ class Ended:
     exit_code: int
 
 
+class _Rewound(Exception):  # noqa: N818  # a way on
+    """The run goes on from the checkpoint of step `to`, which is behind it."""
+
+    def __init__(self, to: int) -> None:
+        self.to = to
+
+
 @dataclass
 class Session:
     """Everything a run needs but its state. answer: the model's replies to `samples.prompts`, in order. clock: books
@@ -83,15 +94,31 @@ class Session:
     held_out: HeldOut
     samples: Samples
     spike: float | None
+    on_divergence: Policy
     answer: Callable[[Params], list[str]] | None
     clock: Clock
     began: float
+    profile: Profile
+    _compiled: Any = field(default=None, init=False)
 
     def run(self, state: TrainState, restored: int | None) -> Ended:
         """Trains `state`, which `restored` updates have made (None: a run that begins), to the end or a stop.
 
-        Raises DivergedError at a step whose loss is not a number or jumps, and InputError when the disk is full.
+        Raises DivergedError at a step whose loss is not a number or jumps, unless `on_divergence` knows a way on, and
+        InputError when the disk is full.
         """
+        self._detours = Detours(self.folder.path, writes=jax.process_index() == 0)
+        self._profiler = Profiler(self.profile, self.folder.path, lambda text: self._bar.write(text))
+        with StopRequest(jax.process_count()) as stop, self._profiler.listening():
+            while True:
+                try:
+                    return self._run(state, restored, stop)
+                except _Rewound as rewound:
+                    restored, self.began = rewound.to, time.time()
+                    with self.clock.on("restore"):
+                        state = self.checkpoints.restore(restored, self.program.state)
+
+    def _run(self, state: TrainState, restored: int | None, stop: StopRequest) -> Ended:
         first = jax.process_index() == 0
         start = restored or 0
         self._times = TimeLog(self.folder.path, began=self.began, restored=restored, writes=first)
@@ -100,7 +127,8 @@ class Session:
             self._bar = Bar(
                 "training", self.steps, "steps", done=start, stream=None if first else open(os.devnull, "w")
             )
-            self._watch = Watch(self.spike, (record["loss"] for record in log.kept if "loss" in record))
+            good = (record for record in log.kept if "loss" in record and "skipped" not in record)
+            self._watch = Watch(self.spike, ((record["step"], record["loss"]) for record in good))
             self._rates = np.asarray(self.program.learning_rate(np.arange(self.steps)))
             self._evaluate = make_evaluator(self.program.model, self._held_out_batches)
             self._scores = last_scores(log.kept)
@@ -108,12 +136,11 @@ class Session:
             if restored is None and self._scoring and self.held_out.before:
                 with self.clock.on("eval"):
                     self._score(0, state)
-            with StopRequest(jax.process_count()) as stop:
-                loop = self._loop(state, start, stop)
-                with self._bar:
-                    state, step = loop.run(state, start, self.steps)
-                    with self.clock.on("checkpoint"):
-                        self.checkpoints.wait()
+            loop = self._loop(state, start, stop)
+            with self._bar:
+                state, step = loop.run(state, start, self.steps)
+                with self.clock.on("checkpoint"):
+                    self.checkpoints.wait()
             if stop.signal is not None:
                 self._bar.write(f"{stop.signal.name}: saved at step {step}")
         report = self._times.close(self.clock.take())
@@ -140,12 +167,20 @@ class Session:
         ):  # the first batch waits for TensorFlow to load, most of a compilation
             batches = self._batches(start)
             first = reader.submit(next, batches)
-            step = self.program.step.lower(state, self.program.batch).compile()
+            step = self._compiled or self.program.step.lower(state, self.program.batch, *self._limit(0)).compile()
+            self._compiled = step
             batches = chain([first.result()], batches)
         meet("compiled")
         self._bar.write(f"compiled the step and read the first batch in {time.perf_counter() - began:.1f} s")
+        numbers = count(start + 1)
+
+        def dispatch(state: TrainState, batch: Batch) -> tuple[TrainState, Any]:
+            number = next(numbers)
+            with self._profiler.step(number):
+                return step(state, batch, *self._limit(number))
+
         return Loop(
-            train_step=step,
+            train_step=dispatch,
             batches=batches,
             observe=self._observe,
             save=self._save,
@@ -158,7 +193,7 @@ class Session:
         )
 
     def _batches(self, start: int) -> Iterator[Batch]:
-        for batch in self.pipeline.stream(start):
+        for batch in self._detours.batches(start, self.pipeline.stream):
             yield place(batch, self.program.rows, self.pipeline.batch_size)
 
     def _held_out_batches(self) -> Iterator[Batch]:
@@ -167,9 +202,11 @@ class Session:
 
     def _observe(self, step: int, metrics: dict[str, float], spent: dict[str, float]) -> None:
         self._times.step(step, spent)
-        problem = self._watch.check(metrics["loss"], metrics["grad_norm"])
+        problem = self._watch.check(step, metrics["loss"], metrics["grad_norm"])
+        if problem is None and step in self._detours.skipped:  # by rounding; what was done once is done again
+            problem = "its update was left out before"
         if problem is not None:
-            raise DivergedError(f"step {step}: {problem}, on {self._rows(step)}; {self._way_back()}")
+            self._diverged(step, problem)
         tokens = int(metrics["tokens"])
         seconds = spent.get("input", 0.0) + spent["compute"]
         speed = tokens / seconds
@@ -185,6 +222,9 @@ class Session:
             "grad_norm": metrics["grad_norm"],
             **{name: metrics[name] for name in ("balance_loss", "router_z_loss") if name in metrics},
         }
+        if problem is not None:
+            record |= {name: None for name in ("loss", "grad_norm") if not math.isfinite(metrics[name])}
+            record["skipped"] = problem
         shown: Record = {"loss": metrics["loss"], "tokens/s": speed}
         utilisation = self._utilisation(speed)
         if utilisation is not None:
@@ -192,6 +232,33 @@ class Session:
             shown["MFU"] = f"{utilisation:.1%}"
         self._log.write(record)
         self._bar.advance(1, **shown)
+        self._profiler.done(step)
+
+    def _limit(self, step: int) -> tuple[np.float32, ...]:
+        """What a step that may skip itself is told: the loss above which it does."""
+        if not isinstance(self.on_divergence, Skip):
+            return ()
+        return (np.float32(-np.inf if step in self._detours.skipped else self._watch.limit(step)),)
+
+    def _diverged(self, step: int, problem: str) -> None:
+        """Returns where the step has skipped itself; raises _Rewound for another way on, and DivergedError for none."""
+        what = f"step {step}: {problem}, on {self._rows(step)}"
+        policy, detours = self.on_divergence, self._detours
+        if isinstance(policy, Skip) and (step in detours.skipped or len(detours.skipped) < policy.at_most):
+            detours.add(Detour(step, problem))
+            self._bar.write(f"{what}; its update is left out")
+            return
+        if isinstance(policy, Rewind) and detours.rewinds < policy.at_most:
+            self.checkpoints.wait()
+            back = [other for other in self.checkpoints.steps() if other < step]
+            if back:
+                at = detours.batch(step)
+                left_out = max(at - policy.before, detours.batch(back[-1] + 1)), at + policy.after
+                detours.add(Detour(step, problem, left_out))
+                batches = f"batches {left_out[0]} to {left_out[1]}"
+                self._bar.write(f"{what}; back to step {back[-1]}, and on without {batches}")
+                raise _Rewound(back[-1])
+        raise DivergedError(f"{what}; {self._way_back()}")
 
     def _utilisation(self, tokens_per_second: float) -> float | None:
         """Model FLOP utilisation: a causal row's mean context is half the row. None where the peak is not known."""
@@ -231,7 +298,7 @@ class Session:
 
     def _rows(self, step: int) -> str:
         """`rows 12, 40 of chitchat-256-9f...`: what the batch of this step held."""
-        rows = self.pipeline.rows(step - 1)
+        rows = self.pipeline.rows(self._detours.batch(step))
         named = []
         for dataset in np.unique(rows[:, 0]):
             of = rows[rows[:, 0] == dataset, 1]

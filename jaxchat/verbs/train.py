@@ -40,6 +40,9 @@ class Train(Verb):
     sources: Annotated[tuple[Path, ...], arg(metavar="DIR ...")] = ()
     """Folders of conversations, or of rows that `data pack` made, to train on instead of the config's sources."""
 
+    profile: Annotated[tuple[str, ...], arg(metavar="steps=FIRST:LAST|memory=STEP ...")] = ()
+    """Steps to trace for xprof and TensorBoard, and steps after which to write down what lies on the devices; SIGUSR1
+    asks for the latter at once."""
     distributed: Distributed = dataclasses.field(default_factory=Distributed)
 
     @classmethod
@@ -63,8 +66,10 @@ class Train(Verb):
     def run(self) -> Made:
         from jaxchat.config_file import load_config
         from jaxchat.data.config import Folder, Packed
+        from jaxchat.distributed.maintenance import heeded
         from jaxchat.distributed.member import joined
         from jaxchat.run import Train, length_by_flag, train
+        from jaxchat.train.profile import Profile
 
         config = load_config(self.config, Train)
         config = length_by_flag(config, getattr(self, "train", config))
@@ -72,7 +77,8 @@ class Train(Verb):
             folders = [resolve(source) for source in self.sources]
             sources = tuple(Packed(path) if (path / "rows").is_dir() else Folder(path) for path in folders)
             config = dataclasses.replace(config, data=dataclasses.replace(config.data, sources=sources))
-        with joined(find(self.distributed, os.environ), self.distributed) as first:
-            ended = train(config, self.run_folder or Path("runs") / self.config.stem)
+        profile = Profile.parse(self.profile)
+        with joined(find(self.distributed, os.environ), self.distributed) as first, heeded():
+            ended = train(config, self.run_folder or Path("runs") / self.config.stem, profile)
         data = {**dataclasses.asdict(ended), "run": str(ended.run)}
         return Made(ended.line, data, exit_code=ended.exit_code, speaks=first)
