@@ -414,7 +414,8 @@ def test_a_run_with_detours_takes_the_same_ones_however_often_it_is_stopped(
 ):
     from jaxchat.train import watch
 
-    monkeypatch.setattr(watch, "ENOUGH", 4)  # so that the noise of small batches is a spike now and then
+    for name in ("WINDOW", "ENOUGH"):
+        monkeypatch.setattr(watch, name, 2)  # so that the noise of small batches is a spike now and then
     touchy = replace(
         config, steps=24, spike=0.02, on_divergence=policy, samples=Samples(), held_out=HeldOut(every=None)
     )

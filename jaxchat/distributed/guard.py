@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxchat.distributed.cause import LOST, REFUSED, Cause, of_exit
-from jaxchat.distributed.place import Distributed
+from jaxchat.distributed.place import Distributed, Place
 
 VARIABLE = "JAXCHAT_GUARD"  # the worker's end of the socket between the two, by its number
 BEAT = 1.0  # seconds between heartbeats
@@ -51,12 +51,13 @@ class Worker:
     heard: float
     doing: str = ""
     since: float = 0.0  # seconds that it has been doing this
+    joining: str = ""  # what to say should it end while it waits for the others
     ending: tuple[int, str] | None = None  # the exit status that it is about to end with, and why
 
 
 @dataclass
 class Guard:
-    """One worker's guard. Its numbers are the run's once the worker has joined and said so."""
+    """One worker's guard. Where only JAX knows which process it is, the worker says so once it has joined."""
 
     process: subprocess.Popen[bytes]
     channel: socket.socket
@@ -121,6 +122,8 @@ class Guard:
             self._name(Cause(0, self.number, 128 + self.asked, f"{self._who()} was asked to stop ({self.asked.name})"))
         elif code == -signal.SIGKILL and self._decided_at:
             pass  # by this guard
+        elif self.worker.joining and code < 0:
+            self._name(Cause(0, self.number, LOST, self.worker.joining))
         else:
             said, why = self.worker.ending or (code, "")
             cause = of_exit(said, self.number, self._who(), why)
@@ -181,8 +184,8 @@ class Guard:
                     self.causes.append(self._silent(number, now))
         self._kill()
         cause = min(self.causes, key=lambda cause: (cause.rank, cause.process))
-        said_so_itself = self.worker.ending is not None and self.worker.ending[0] == cause.code == REFUSED
-        if not said_so_itself:
+        # A worker that refuses its input says so itself.
+        if not any(cause.process == self.number and cause.code == REFUSED for cause in self.causes):
             then = {LOST: "all processes stop, and the same command goes on from the newest checkpoint"}
             line = f"jaxchat: {cause.text}; {then.get(cause.code, 'all processes stop')} (exit status {cause.code})"
             print(line, file=sys.stderr, flush=True)
@@ -221,7 +224,10 @@ class Guard:
             message = json.loads(line)
             if "bind" in message:
                 self._bind(message["bind"])
+            elif "joining" in message:
+                self.worker.joining = message["joining"]
             elif "joined" in message:
+                self.worker.joining = ""
                 self._join(**message["joined"])
             elif "ending" in message:
                 self.worker.ending = tuple(message["ending"])
@@ -269,8 +275,8 @@ def _stopped(pid: int) -> bool:
         return False
 
 
-def run_guarded(argv: Sequence[str], options: Distributed) -> int:
-    """Runs `argv` as a worker under a guard; returns the status to exit with."""
+def run_guarded(argv: Sequence[str], place: Place, options: Distributed) -> int:
+    """Runs `argv`, which takes the place `place`, as a worker under a guard; returns the status to exit with."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         worker = subprocess.Popen(
@@ -280,4 +286,4 @@ def run_guarded(argv: Sequence[str], options: Distributed) -> int:
             process_group=0,  # Ctrl-C in a terminal reaches the guard alone, which passes it on
         )
         theirs.close()
-        return Guard(worker, ours, options).run()
+        return Guard(worker, ours, options, place.process or 0, place.processes or 1).run()

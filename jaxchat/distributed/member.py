@@ -130,29 +130,22 @@ def _leave(code: int) -> None:
 def _join(place: Place, options: Distributed) -> None:
     import jax
 
-    where: dict[str, Any] = {"cluster_detection_method": "deactivate"} if place.coordinator else {}
-    try:
-        jax.distributed.initialize(
-            place.coordinator,
-            place.processes,
-            place.process,
-            place.devices,
-            initialization_timeout=int(options.join_timeout),
-            # The guard is quicker, and says more: what JAX would do by itself is end the process with a page of text.
-            heartbeat_timeout_seconds=int(4 * options.heartbeat_timeout),
-            **where,
-        )
-    except RuntimeError as error:
-        named = (
-            f"process {place.process} of {place.processes}" if place.coordinator else f"this process ({place.source})"
-        )
-        meeting = f" at {place.coordinator}" if place.coordinator else ""
-        first = str(error).splitlines()[0]
-        print(
-            f"jaxchat: {named} has not met the others{meeting} within {options.join_timeout:g} s ({first})",
-            file=sys.stderr,
-        )
-        _leave(LOST)
+    known = place.coordinator is not None
+    named = f"process {place.process} of {place.processes}" if known else f"a process of this {place.source}"
+    meeting = f" at {place.coordinator}" if known else ""
+    if _channel is not None:  # JAX does not raise where this fails, but ends the process
+        _channel.send({"joining": f"{named} has not met the others{meeting} within {options.join_timeout:g} s"})
+    where: dict[str, Any] = {"cluster_detection_method": "deactivate"} if known else {}
+    jax.distributed.initialize(
+        place.coordinator,
+        place.processes,
+        place.process,
+        place.devices,
+        initialization_timeout=int(options.join_timeout),
+        # The guard is quicker, and says more.
+        heartbeat_timeout_seconds=int(4 * options.heartbeat_timeout),
+        **where,
+    )
     if _channel is not None:
         _introduce(_channel, options)
 

@@ -9,6 +9,7 @@ input        waiting for a batch            compile, restore, start    before th
 checkpoint   the loop waiting for a save    eval, samples              between steps
 redone       steps lost with what ended an attempt, done again by a later one
 down         from the last sign of an attempt to the begin of the next
+other        between the last step of an attempt and its end
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ def account(lines: Iterable[dict[str, Any]]) -> dict[str, Any]:
         spent = dict(line["spent"])
         if "step" in line:
             kept[line["step"]] = spent.pop("compute", 0.0)
+        _add(causes, "other", spent.pop("compute", 0.0))
         for cause, seconds in spent.items():
             _add(causes, cause, seconds)
         last = line["at"]
@@ -108,7 +110,8 @@ def sentence(report: Mapping[str, Any]) -> str:
 
 
 def _add(causes: dict[str, float], cause: str, seconds: float) -> None:
-    causes[cause] = causes.get(cause, 0.0) + max(seconds, 0.0)
+    if seconds > 0:
+        causes[cause] = causes.get(cause, 0.0) + seconds
 
 
 def _rounded(spent: Mapping[str, float]) -> dict[str, float]:

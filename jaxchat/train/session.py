@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxchat.data.batch import Batch, place
 from jaxchat.data.pipeline import Pipeline
-from jaxchat.distributed.agreement import meet
+from jaxchat.distributed.agreement import meet, on_first
 from jaxchat.files import replacing
 from jaxchat.hub.checkpoints import Checkpoints
 from jaxchat.models.decoder import Params
@@ -250,14 +250,13 @@ class Session:
             return
         if isinstance(policy, Rewind) and detours.rewinds < policy.at_most:
             self.checkpoints.wait()
-            back = [other for other in self.checkpoints.steps() if other < step]
-            if back:
+            back = on_first(lambda: max((other for other in self.checkpoints.steps() if other < step), default=None))
+            if back is not None:
                 at = detours.batch(step)
-                left_out = max(at - policy.before, detours.batch(back[-1] + 1)), at + policy.after
-                detours.add(Detour(step, problem, left_out))
-                batches = f"batches {left_out[0]} to {left_out[1]}"
-                self._bar.write(f"{what}; back to step {back[-1]}, and on without {batches}")
-                raise _Rewound(back[-1])
+                first, last = max(at - policy.before, detours.batch(back + 1)), at + policy.after
+                detours.add(Detour(step, problem, (first, last)))
+                self._bar.write(f"{what}; back to step {back}, and on without batches {first} to {last}")
+                raise _Rewound(back)
         raise DivergedError(f"{what}; {self._way_back()}")
 
     def _utilisation(self, tokens_per_second: float) -> float | None:

@@ -48,9 +48,10 @@ class Train(Verb):
     @classmethod
     def prepare(cls, argv: Sequence[str]) -> int | None:
         options = flags(argv)
-        if VARIABLE in os.environ or {"-h", "--help"} & set(argv) or find(options, os.environ) is None:
+        place = None if VARIABLE in os.environ or {"-h", "--help"} & set(argv) else find(options, os.environ)
+        if place is None:
             return super().prepare(argv)
-        return run_guarded([sys.executable, *sys.orig_argv[1:]], options)
+        return run_guarded([sys.executable, *sys.orig_argv[1:]], place, options)
 
     @classmethod
     def parser(cls, argv: Sequence[str]) -> type[Verb]:

@@ -32,6 +32,7 @@ peers = [[f"host{i}", "127.0.0.1", int((place / f"{i}.port").read_text())] for i
 send({"joined": {"number": number, "token": "t", "peers": peers}})
 (place / f"{number}.joined").touch()
 while not all((place / f"{i}.joined").exists() for i in range(count)): time.sleep(0.05)
+if does == "abort": send({"joining": "process 0 has not met the others"}); os.abort()
 if does == "refuse": send({"ending": [2, "the data are not there"]}); sys.exit(2)
 if does == "fail": sys.exit(1)
 if does == "stall": send({"beat": ["compute", 1e6]})
@@ -43,8 +44,9 @@ while does != "end":
 GUARD = """
 import sys
 from jaxchat.distributed.guard import run_guarded
-from jaxchat.distributed.place import Distributed
-sys.exit(run_guarded([sys.executable, "-c", *sys.argv[1:]], Distributed(heartbeat_timeout=4)))
+from jaxchat.distributed.place import Distributed, Place
+place = Place("flags", "h:1", int(sys.argv[4]), int(sys.argv[3]))
+sys.exit(run_guarded([sys.executable, "-c", *sys.argv[1:]], place, Distributed(heartbeat_timeout=4)))
 """
 
 
@@ -133,6 +135,16 @@ def test_an_error_and_a_step_that_does_not_end_are_named(tmp_path: Path):
     (tmp_path / "other").mkdir()
     with guards(tmp_path / "other", "stall", "work") as two:
         assert all(status == 75 and "waiting for a step to end" in said for status, said in two.ends())
+
+
+def test_a_worker_that_never_meets_the_others_says_where_it_waited(tmp_path: Path):
+    with guards(tmp_path, "abort") as one:
+        ((status, said),) = one.ends()
+    assert status == 75
+    assert said.endswith(
+        "jaxchat: process 0 has not met the others; all processes stop, and the same command goes on "
+        "from the newest checkpoint (exit status 75)"
+    )
 
 
 def test_being_asked_to_stop_is_passed_on(tmp_path: Path):
