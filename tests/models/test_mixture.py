@@ -65,7 +65,7 @@ def test_split_over_devices_is_whole(mesh: MeshConfig):
     whole, split = outcome(ONE), outcome(mesh)
     chosen_LE = whole[1].chosen_LE
     assert chosen_LE.max() > 3 * max(chosen_LE.min(), 1)  # a device is sent far more than its share of the tokens
-    np.testing.assert_allclose(split[0], whole[0], atol=1e-5)
+    np.testing.assert_allclose(split[0], whole[0], atol=5e-5)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), split[1], whole[1])
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), split[2], whole[2])
     assert all(np.abs(leaf).max() > 1e-4 for leaf in jax.tree.leaves(whole[2]["layers"]["mlp"]))
