@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-Contestants = Mapping[str, Callable[[], Callable[[], None]]]
+Contestants = Mapping[str, Callable[[], Callable[[], Any]]]
 FLAG = "--contestant"
 
 
@@ -35,13 +35,18 @@ def enter(contestants: Contestants, warm_up: int = 2) -> None:
     for _ in sys.stdin:
         run()
         begun = time.perf_counter()
-        run()
-        print(time.perf_counter() - begun, flush=True)
+        found = run() or {}
+        print(json.dumps({"seconds": time.perf_counter() - begun, **found}), flush=True)
     sys.exit()
 
 
 def measure(contestants: Contestants, repeats: int, label: str) -> dict[str, float]:
     """Median seconds of each contestant over `repeats` turns."""
+    return {name: found["seconds"] for name, found in figures(contestants, repeats, label).items()}
+
+
+def figures(contestants: Contestants, repeats: int, label: str) -> dict[str, dict[str, float]]:
+    """Medians of each contestant over `repeats` turns: "seconds", and what else its runs return by name."""
     from jaxchat.progress import track
 
     workers: dict[str, subprocess.Popen[str]] = {}
@@ -50,16 +55,19 @@ def measure(contestants: Contestants, repeats: int, label: str) -> dict[str, flo
         workers[name] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         if _answer(workers[name], name) != "ready":
             sys.exit(f"{name} did not come up")
-    seconds: dict[str, list[float]] = {name: [] for name in workers}
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in workers}
     for _ in track(range(repeats), label=label, unit="turns"):
         for name, worker in workers.items():
             assert worker.stdin
             worker.stdin.write("\n")
             worker.stdin.flush()
-            seconds[name].append(float(_answer(worker, name)))
+            found[name].append(json.loads(_answer(worker, name)))
     for worker in workers.values():
         worker.communicate()
-    return {name: statistics.median(times) for name, times in seconds.items()}
+    return {
+        name: {figure: statistics.median(turn[figure] for turn in turns) for figure in turns[0]}
+        for name, turns in found.items()
+    }
 
 
 def result(name: str, ours: float, peer: float, peer_name: str, unit: str) -> dict[str, Any]:

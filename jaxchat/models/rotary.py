@@ -58,7 +58,7 @@ def _plain(turned: int, theta: float) -> np.ndarray:
 
 
 def _frequencies(positions_BT: jax.Array, turned: int, rotary: Rotary) -> jax.Array | np.ndarray:
-    """Radians a position of every pair, (h,), float32."""
+    """Radians a position of every pair, (h,), or (B, 1, h) where it is each row's own; float32."""
     plain_h = _plain(turned, rotary.theta)
     match rotary.scaling:
         case None:
@@ -71,7 +71,8 @@ def _frequencies(positions_BT: jax.Array, turned: int, rotary: Rotary) -> jax.Ar
             return _yarn(plain_h, scaling, rotary.theta)
         case LongRope(short, long, original):
             short_h, long_h = (plain_h / np.array(factors, np.float32) for factors in (short, long))
-            return jnp.where(jnp.max(positions_BT) + 1 > original, long_h, short_h)
+            longest_B11 = jnp.max(positions_BT, axis=1)[:, None, None] + 1
+            return jnp.where(longest_B11 > original, long_h, short_h)
 
 
 def _llama3(plain_h: np.ndarray, scaling: Llama3) -> np.ndarray:

@@ -10,8 +10,9 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Self
@@ -34,7 +35,7 @@ from jaxchat.sample.waiting import Waiting
 
 log = logging.getLogger(__name__)
 
-DISPATCH_SECONDS = 0.06  # what is chosen between two looks by the host takes about so long
+DISPATCH_SECONDS = 0.1  # what is chosen between two looks by the host takes about so long
 PATIENCE = 2.0  # steps of those who write, that a piece of one prompt may take
 
 
@@ -179,6 +180,13 @@ class Engine:
             self._counts["refused"] += 1
             raise
         return ticket
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """What is submitted within is looked at when all of it is there: read side by side, and, where several
+        processes share the work, begun by all of them alike."""
+        with self._changed:
+            yield
 
     def compile(self) -> None:
         """Compiles all that any request may need, with a progress bar; otherwise each is compiled when it first is. To
@@ -387,7 +395,7 @@ class Engine:
         found = runner.verify(seats, drafts)
         for job, draft, said in zip(writing, drafts, found, strict=True):
             if draft:
-                job.rightly = 0.8 * job.rightly + 0.2 * (len(said.token_ids) - 1)
+                job.rightly = 0.7 * job.rightly + 0.3 * (len(said.token_ids) - 1)
         self._counts["guessed_tokens"] += sum(map(len, drafts))
         return found
 

@@ -51,9 +51,10 @@ def generate(
 
     try:
         while waiting or open_:
-            while waiting and len(open_) < engine.queue:
-                i = waiting.pop()
-                open_[i] = engine.submit(asked[i], partial(tell, i))
+            with engine.at_once():
+                while waiting and len(open_) < engine.queue:
+                    i = waiting.pop()
+                    open_[i] = engine.submit(asked[i], partial(tell, i))
             i, delta = heard.get()
             deltas[i].append(delta)
             if on_text and delta.text:

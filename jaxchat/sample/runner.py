@@ -21,9 +21,9 @@ from jaxchat.sample import steps
 from jaxchat.sample.methods import Sampling, methods
 from jaxchat.sample.rows import Row, Rows
 
-# Rows of each device and tokens of each that are read at once: a piece of a prompt between the tokens of others, more
-# of it where nobody waits, and several short prompts.
-PIECES = ((1, 32), (1, 256), (4, 64))
+# Rows of each device and tokens of each that are read at once: a piece of a prompt between the tokens of others,
+# several short prompts, and a large piece where nobody waits.
+PIECES = ((1, 32), (4, 32), (1, 256))
 FACTOR = 4  # from one number of rows, or one length of what is looked at, to the next
 FIRST_SPAN = 128
 DRAFT = 7  # tokens that are guessed and then read at once
@@ -239,7 +239,10 @@ class Runner:
         return jax.tree.map(lambda x: self._place(x, *axes[x.ndim]), batch), [places[seat.row] for seat in seats]
 
     def _measured(self, what: tuple[Any, ...], span: int, seconds: float) -> None:
-        """Keeps what a step took, unless it was compiled just then."""
+        """Keeps what a step took, unless it was compiled just then. Where several processes share the work none does:
+        what they decide by it must be the same."""
+        if jax.process_count() > 1:
+            return
         if (what, span) in self._compiled:
             known = self._seconds.get(what, seconds)
             self._seconds[what] = 0.7 * known + 0.3 * seconds
@@ -259,7 +262,9 @@ class Runner:
         names = (entry,) if isinstance(entry, str) else entry or ()
         return int(np.prod([self.mesh.shape[name] for name in names], dtype=int))
 
-    def _place(self, x: np.ndarray, *axes: str | None) -> jax.Array:
+    def _place(self, x: Any, *axes: str | None) -> Any:
+        if self.model.layout == "decoding":  # one device: the compiled step takes it from the host sooner
+            return x
         return jax.device_put(x, NamedSharding(self.mesh, self.model.rules.activation(*axes)))
 
 

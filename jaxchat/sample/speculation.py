@@ -19,7 +19,7 @@ from jaxchat.models.decoder import Model, Params
 from jaxchat.sample.rows import common
 from jaxchat.sample.runner import DRAFT, Runner, Seat
 
-HOPE = 0.05  # of tokens, by which a guess that was not made may be better than the last ones
+HOPE = 0.02  # of tokens, by which a guess that was not made may be better than the last ones
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,202 @@
+"""Serving speed: tokens a second and the wait for the first one, for 1, 4, 16 and 64 requests at once, of SmolLM2-135M.
+
+    python tools/bench_serve.py [--at-once 1,4,16] [--repeats 3] [--server "llama.cpp Q8_0=http://127.0.0.1:8080"] ...
+
+jaxchat's engine, in float32 and with weights in eight bits, and transformers' `generate` (float32, all prompts as one
+batch: its best case, which streams nothing) take turns, each a process of its own. Any server that speaks OpenAI's
+completions joins them with --server NAME=URL (`python -m llama_cpp.server`, `jaxchat serve`, repeats): start it before.
+Every request has a prompt of 50 tokens, another one each time, and an answer of --tokens. Medians are reported, and the
+share of what reading all weights for each token would allow at the speed that this machine's memory is read with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import threading
+import time
+import urllib.request
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from contest import FLAG, Contestants, enter, figures, result, transformers_llama, write
+
+from jaxchat.large_pages import begin_again_with_large_pages
+
+PROMPT = 50
+PARAMETERS = 134_515_008
+Figures = dict[str, float]
+Run = Callable[[], Figures]
+
+
+def engine(weights: str, at_once: int, tokens: int) -> Run:
+    begin_again_with_large_pages()
+    import jax
+
+    from jaxchat.mesh import make_mesh
+    from jaxchat.models.decoder import Model
+    from jaxchat.models.presets import smollm2_135m
+    from jaxchat.sample.engine import Engine
+    from jaxchat.sample.methods import Sampling
+    from jaxchat.sample.request import Delta, Request
+    from jaxchat.testing import ByteTokenizer
+
+    class Mute(ByteTokenizer):
+        def decode(self, ids: object, *, skip_special_tokens: bool = False) -> str:
+            return ""  # ids of a vocabulary that has no text
+
+    model, mesh = Model(smollm2_135m()), make_mesh()
+    with jax.set_mesh(mesh):
+        params = jax.jit(model.init)(jax.random.key(0))
+    made = Engine(model, params, Mute(), mesh, slots=min(at_once, 64), context=512, weights=weights)  # type: ignore[arg-type]
+    made.compile()
+    greedy = Sampling(temperature=0, max_tokens=tokens, ignore_eos=True)
+
+    def ask(first: threading.Event, ended: threading.Event) -> None:
+        def hear(delta: Delta) -> None:
+            first.set()
+            if delta.finish_reason:
+                ended.set()
+
+        made.submit(Request(tuple(random.randrange(40_000) for _ in range(PROMPT)), greedy), hear)
+
+    return partial(together, ask, at_once, tokens)
+
+
+def server(url: str, at_once: int, tokens: int) -> Run:
+    def ask(first: threading.Event, ended: threading.Event) -> None:
+        words = " ".join(random.choice(("sun", "rain", "cat", "house", "tree", "boat")) for _ in range(PROMPT))
+        body = {"model": model, "prompt": words, "max_tokens": tokens, "temperature": 0, "stream": True}
+        # No end of text, so that all answers are equally long.
+        body["logit_bias"] = {"0": -100, "2": -100}
+        asked = urllib.request.Request(
+            f"{url}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+
+        def read() -> None:
+            with urllib.request.urlopen(asked) as answer:
+                for line in answer:
+                    if line.startswith(b"data: {"):
+                        first.set()
+            ended.set()
+
+        threading.Thread(target=read).start()
+
+    with urllib.request.urlopen(f"{url}/v1/models") as answer:
+        model = json.load(answer)["data"][0]["id"]
+    return partial(together, ask, at_once, tokens)
+
+
+def together(ask: Callable[[threading.Event, threading.Event], None], at_once: int, tokens: int) -> Figures:
+    """Asks for so many answers at once, and waits for all of them."""
+    waits: list[float] = []
+    begun = time.perf_counter()
+    asked = [(threading.Event(), threading.Event()) for _ in range(at_once)]
+
+    def watch(first: threading.Event) -> None:
+        first.wait()
+        waits.append(time.perf_counter() - begun)
+
+    watchers = [threading.Thread(target=watch, args=(first,)) for first, _ in asked]
+    for watcher in watchers:
+        watcher.start()
+    for events in asked:
+        ask(*events)
+    for _, ended in asked:
+        ended.wait()
+    rate = at_once * tokens / (time.perf_counter() - begun)
+    for watcher in watchers:
+        watcher.join()
+    return {"rate": rate, "first": statistics.median(waits), "last_first": max(waits)}
+
+
+def transformers_generate(at_once: int, tokens: int) -> Run:
+    import torch
+
+    model = transformers_llama().eval()
+
+    def run() -> Figures:
+        prompts = torch.randint(40_000, (at_once, PROMPT))
+        begun = time.perf_counter()
+        with torch.inference_mode():
+            model.generate(
+                prompts,
+                attention_mask=torch.ones_like(prompts),
+                do_sample=False,
+                max_new_tokens=tokens,
+                min_new_tokens=tokens,
+                pad_token_id=0,
+            )
+        return {"rate": at_once * tokens / (time.perf_counter() - begun)}
+
+    return run
+
+
+def memory() -> Run:
+    """How fast memory is read, in bytes a second."""
+    import jax
+    import jax.numpy as jnp
+
+    x = jnp.ones((2, 64 * 1024 * 1024), jnp.float32)
+    read = jax.jit(lambda x: jnp.sum(x, axis=1))
+
+    def run() -> Figures:
+        begun = time.perf_counter()
+        read(x).block_until_ready()
+        return {"rate": x.nbytes / (time.perf_counter() - begun)}
+
+    return run
+
+
+def contestants(at_once: list[int], tokens: int, servers: dict[str, str]) -> Contestants:
+    made: dict[str, Callable[[], Callable[[], Figures]]] = {"memory": memory}
+    for count in at_once:
+        made[f"jaxchat f32, {count}"] = partial(engine, "whole", count, tokens)
+        made[f"jaxchat int8, {count}"] = partial(engine, "int8", count, tokens)
+        made[f"transformers f32, {count}"] = partial(transformers_generate, count, tokens)
+        for name, url in servers.items():
+            made[f"{name}, {count}"] = partial(server, url, count, tokens)
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--at-once", default="1,4,16,64", help="how many requests")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--tokens", type=int, default=64, help="of each answer")
+    parser.add_argument("--server", action="append", default=[], metavar="NAME=URL")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument(FLAG, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    counts = [int(count) for count in args.at_once.split(",")]
+    servers = dict(one.split("=", 1) for one in args.server)
+    taking_part = contestants(counts, args.tokens, servers)
+    enter(taking_part, warm_up=1)
+    found = figures(taking_part, args.repeats, f"{args.tokens} tokens each")
+    speed = found["memory"]["rate"]
+    print(f"memory is read at {speed / 1e9:.0f} GB/s: {speed / 4 / PARAMETERS:.0f} tokens/s in f32 for one request")
+    results = []
+    for count in counts:
+        for name in ("jaxchat f32", "jaxchat int8", "transformers f32", *servers):
+            one = found[f"{name}, {count}"]
+            line = f"{count:3} at once, {name}: {one['rate']:.1f} tokens/s"
+            if name.startswith("jaxchat "):
+                bytes_read = PARAMETERS * (4 if name.endswith("f32") else 1)
+                line += f", {100 * one['rate'] / count * bytes_read / speed:.0f} % of the memory's limit"
+            if "first" in one:
+                line += f"; first token after {one['first']:.2f} s, the last one's after {one['last_first']:.2f} s"
+            print(line)
+        for peer in ("transformers f32", *servers):
+            ours, theirs = (found[f"{name}, {count}"]["rate"] for name in ("jaxchat f32", peer))
+            results.append(result(f"serving SmolLM2-135M, {count} at once", ours, theirs, peer, "tokens/s"))
+    if {1, 16} <= set(counts):
+        times = found["jaxchat f32, 16"]["rate"] / found["jaxchat f32, 1"]["rate"]
+        print(f"16 requests at once: {times:.2f} times the tokens/s of one")
+    write(results, args.json)
+
+
+if __name__ == "__main__":
+    main()
