@@ -33,9 +33,12 @@ from jaxchat.distributed.member import moved
 from jaxchat.errors import InputError
 from jaxchat.files import resolve
 from jaxchat.mesh import MeshConfig, make_mesh
+from jaxchat.models import lora
 from jaxchat.models.attention import Auto, Backend
 from jaxchat.models.config import DecoderConfig
 from jaxchat.models.decoder import Model, Params, Remat
+from jaxchat.models.lora import DoRA, LoRA
+from jaxchat.models.quantised import is_quantised
 from jaxchat.objectives.routing import Routing
 from jaxchat.sharding import Rules
 from jaxchat.train.checks import check_batch, check_length, check_model, check_seq_len, check_vocabulary
@@ -49,16 +52,18 @@ from jaxchat.train.profile import Profile
 from jaxchat.train.program import Program, build
 from jaxchat.train.record import Json, differences, to_json
 from jaxchat.train.session import CheckpointConfig, HeldOut, Samples, Session, last_scores
+from jaxchat.train.state import TrainState
 
 if TYPE_CHECKING:
     from jaxchat.chat.template import ChatFormat
     from jaxchat.chat.tokenizer import Tokenizer
     from jaxchat.data.pipeline import Pipeline
+    from jaxchat.hub.checkpoints import Checkpoints
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Weights to go on from."""
+    """Weights to go on from, or to train an adapter over."""
 
     source: str
     """A run's folder, a Hugging Face folder or hub name, a .gguf file, or package:NAME/FILE."""
@@ -83,6 +88,8 @@ class Train:
 
     model: DecoderConfig | Pretrained
     """A shape to train from scratch, or weights to go on from."""
+    adapter: LoRA | DoRA | None = None
+    """What is trained beside pretrained weights that stay as they are; None: the weights themselves."""
     data: DataConfig = field(default_factory=DataConfig)
     tokenizer: NewTokenizer | Path | None = None
     """Files to load it from (or package:NAME/FILE), or one to train; None: the pretrained model's own."""
@@ -165,7 +172,7 @@ def program(config: Train, model: DecoderConfig, mesh: Mesh, steps: int) -> Prog
     """
     handle = _check_shape(config, model, mesh)
     shape = config.data.batch, config.data.seq_len
-    made = build(handle, config.optim, mesh, shape, steps, config.accumulate, config.routing)
+    made = build(handle, config.optim, mesh, shape, steps, config.accumulate, config.routing, config.adapter)
     return replace(made, step=skipping(made.step)) if isinstance(config.on_divergence, Skip) else made
 
 
@@ -178,6 +185,8 @@ def _check_shape(config: Train, model: DecoderConfig, mesh: Mesh) -> Model:
     spec = handle.rules.activation("batch", "sequence")
     rows = jax.ShapeDtypeStruct((config.data.batch, config.data.seq_len), np.int32, sharding=NamedSharding(mesh, spec))
     jax.eval_shape(handle.hidden, handle.abstract(), rows, rows, rows)
+    if config.adapter is not None:
+        lora.targets(handle, config.adapter)
     return handle
 
 
@@ -193,6 +202,8 @@ def train(config: Train, run: Path, profile: Profile | None = None) -> Trained:
 
     began, clock = time.time(), Clock("start", moved)
     check_length(config.steps, config.epochs)
+    if config.adapter is not None and not isinstance(config.model, Pretrained):
+        raise InputError("an adapter is trained over weights that are there; set model to a Pretrained one")
     mesh = make_mesh(config.mesh)
     check_batch(config.data.batch, config.data.seq_len, config.accumulate, dict(mesh.shape), Rules())
     agree(_command(config, run), partial(_unlike, ignore=MAY_DIFFER))
@@ -214,6 +225,7 @@ def train(config: Train, run: Path, profile: Profile | None = None) -> Trained:
         resolved: dict[str, Json] = {
             "steps": steps,
             "parameters": parts.config.parameters,
+            "trainable_parameters": _count(made.state.params),
             "data": [_digest(one.stats) for one in pipeline.packed],
             "packed": [one.stats["splits"] for one in pipeline.packed],
             "tokenizer": parts.tokenizer.fingerprint,
@@ -229,24 +241,23 @@ def train(config: Train, run: Path, profile: Profile | None = None) -> Trained:
             must_agree=("data", "tokenizer"),
             accept=config.accept_changes,
         )
-        if restored is None:
-            with clock.on("restore"):
-                state = made.start(parts.params if parts.params is not None else _fresh(made.model, config.seed))
-        elif restored >= steps:
+        if restored is not None and restored >= steps:
             records = read_metrics(folder.metrics)
             if not folder.curve.exists():  # killed between its last checkpoint and the drawing
                 draw_losses(records, folder.curve, title=str(run))
             scores = last_scores(records)
             return Trained(run, restored, steps, scores[1] if scores else None)
-        else:
-            with clock.on("restore"):
-                state = checkpoints.restore(restored, made.state)
+        with clock.on("restore"):
+            state, frozen = _state(config, made, parts, folder, mesh, checkpoints, restored)
+        if jax.process_index() == 0:
+            print(_sizes(state, frozen))
         session = Session(
             folder=folder,
             program=made,
             pipeline=pipeline,
             checkpoints=checkpoints,
             mesh=mesh,
+            frozen=frozen,
             steps=steps,
             checkpoint=config.checkpoint,
             held_out=config.held_out,
@@ -313,6 +324,59 @@ def _begin(config: Train, mesh: Mesh) -> _Parts:
     if config.template is not None:
         tokenizer.chat_templates = {"default": load_template(config.template)}  # type: ignore[misc]  # and saved with it
     return _Parts(model, tokenizer, ChatFormat(tokenizer), params)
+
+
+def _state(
+    config: Train,
+    made: Program,
+    parts: _Parts,
+    folder: RunFolder,
+    mesh: Mesh,
+    checkpoints: Checkpoints,
+    restored: int | None,
+) -> tuple[TrainState, Params | None]:
+    """The state to go on from, and the weights below an adapter."""
+    adapter = config.adapter
+    if adapter is None:
+        if restored is not None:
+            return checkpoints.restore(restored, made.state), None
+        return made.start(parts.params if parts.params is not None else _fresh(made.model, config.seed)), None
+    from jaxchat.hub.adapter import AdapterRecord, Base, fingerprint, read_record
+    from jaxchat.hub.open import open_base
+
+    assert isinstance(config.model, Pretrained)
+    record, source = read_record(folder.path), config.model.source
+    if parts.params is not None:
+        base = parts.params
+        record = AdapterRecord(Base(source, fingerprint(base)), adapter)
+    elif record is None:
+        raise InputError(f"{folder.path} has lost its adapter.json; restore it from a copy")
+    else:
+        base = open_base(record, folder.path, mesh, source)
+    if jax.process_index() == 0:
+        AdapterRecord(Base(source, record.base.fingerprint), adapter).write(folder.path)
+    frozen = lora.held(base, made.model, adapter.base)
+    if restored is not None:
+        return checkpoints.restore(restored, made.state), frozen
+    return made.start(lora.init(made.model, adapter, frozen, jax.random.key(config.seed))), frozen
+
+
+def _sizes(state: TrainState, frozen: Params | None) -> str:
+    """What a run trains and what it takes, over all devices, beside activations and gradients."""
+    trained, kept = _count(state.params), 0 if frozen is None else _count(frozen)
+    bytes_of = {name: sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) for name, tree in _held(state, frozen)}
+    sizes = ", ".join(f"{name} {count / 1e6:,.1f} MB" for name, count in bytes_of.items())
+    return f"training {trained:,} of {trained + kept:,} parameters ({trained / (trained + kept):.2%}): {sizes}"
+
+
+def _held(state: TrainState, frozen: Params | None) -> list[tuple[str, Any]]:
+    frozen_weights = [] if frozen is None else [("frozen weights", frozen)]
+    return [("trained weights", state.params), ("optimizer state", state.opt_state), *frozen_weights]
+
+
+def _count(params: Params) -> int:
+    """Parameters; the scales of weights in few bits are none."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params, is_leaf=is_quantised))
 
 
 def _go_on(folder: RunFolder) -> _Parts:
@@ -384,7 +448,9 @@ def _answerer(samples: Samples, model: Model, parts: _Parts, mesh: Mesh) -> Call
 
     def answer(params: Params) -> list[str]:
         stops = sorted(parts.format.stop_ids)
-        with Engine(model, params, parts.tokenizer, mesh, stops, slots=len(prompts), context=context) as engine:
+        with Engine(
+            model, lora.merged(params), parts.tokenizer, mesh, stops, slots=len(prompts), context=context
+        ) as engine:
             return [completion.text for completion in generate(engine, prompts, sampling)]
 
     return answer

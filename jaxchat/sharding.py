@@ -23,6 +23,7 @@ WEIGHTS: dict[str, MeshAxes] = {
     "hidden": "tensor",
     "experts": "expert",
     "routes": None,
+    "rank": None,
 }
 # `keys` are the tokens that queries look at: whole on every device, while the queries' own `sequence` may be split.
 # Gathering them, rather than passing them around a ring, lets every kernel mask as it does on one device, and costs
@@ -37,6 +38,7 @@ ACTIVATIONS: dict[str, MeshAxes] = {
     "group": None,
     "head": None,
     "hidden": "tensor",
+    "rank": None,
     "vocab": "tensor",
     "routes": None,
 }

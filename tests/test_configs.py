@@ -35,10 +35,11 @@ def test_every_config_builds_a_step_on_its_mesh_without_allocating(path: Path):
     mesh = make_mesh(config.mesh)
     with jax.set_mesh(mesh):
         made = program(config, _shape(config), mesh, steps=100)
-        after, metrics = jax.eval_shape(made.step, made.state, made.batch)
+        after, metrics = jax.eval_shape(made.step, made.state, made.batch, made.frozen)
     assert jax.tree.structure(after) == jax.tree.structure(made.state)
     assert metrics.loss.shape == ()
-    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(made.state.params))
+    whole = made.state.params if made.frozen is None else made.frozen
+    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(whole))
     assert parameters == _shape(config).parameters
 
 

@@ -18,23 +18,26 @@ from jaxchat.chat.template import ChatFormat
 from jaxchat.chat.tokenizer import Tokenizer, load_tokenizer
 from jaxchat.errors import InputError
 from jaxchat.files import check_room, resolve
-from jaxchat.hub import weights
+from jaxchat.hub import peft, weights
+from jaxchat.hub.adapter import AdapterRecord, fingerprint, read_record
 from jaxchat.hub.checkpoints import Checkpoints
 from jaxchat.hub.families import Format, by_architecture, by_model_type
 from jaxchat.hub.gguf import Gguf
 from jaxchat.hub.safetensors import INDEX, Safetensors
 from jaxchat.mesh import make_mesh
+from jaxchat.models import lora
 from jaxchat.models.config import DecoderConfig
 from jaxchat.models.config_json import from_json
-from jaxchat.models.decoder import Model
+from jaxchat.models.decoder import Model, Params
 from jaxchat.progress import Bar
 
 FORMS = (
     "a run's folder (its newest checkpoint, RUN@STEP or RUN@best), a Hugging Face folder or hub name (org/name), "
-    "a .gguf file, or package:NAME/FILE"
+    "a folder of PEFT's with an adapter, a .gguf file, or package:NAME/FILE"
 )
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _HUB_FILES = ["README.md", "*.json", "*.safetensors", "*.model", "*.jinja", "additional_chat_templates/*"]
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 _NOT_HUB_FILES = ["consolidated*", "original/*", "onnx/*"]
 
 
@@ -43,7 +46,7 @@ class Place:
     """Where a MODEL lies. `step`: of a run, which checkpoint; None is the newest."""
 
     name: str
-    kind: Literal["run", "huggingface", "gguf"]
+    kind: Literal["run", "huggingface", "peft", "gguf"]
     path: Path
     step: int | Literal["best"] | None = None
 
@@ -112,11 +115,15 @@ def open_config(name: str) -> DecoderConfig:
         return _run_config(place.path)
     if place.kind == "huggingface":
         return _huggingface_config(place.path)[0]
+    if place.kind == "peft":
+        return open_config(_peft_base(place)[0])
     return _gguf_config(Gguf(place.path))[0]
 
 
 def open_tokenizer(place: Place) -> Tokenizer:
     """The tokenizer of a model."""
+    if place.kind == "peft" and not any((place.path / name).is_file() for name in _TOKENIZERS):
+        return open_tokenizer(locate(_peft_base(place)[0]))
     return load_tokenizer(place.path / "tokenizer" if place.kind == "run" else place.path)
 
 
@@ -152,6 +159,8 @@ def is_hub_name(name: str) -> bool:
 def _in_folder(name: str, path: Path) -> Place:
     if (path / "model.json").is_file():
         return Place(name, "run", path)
+    if (path / peft.CONFIG).is_file():
+        return Place(name, "peft", path)
     if (path / "config.json").is_file():
         if (path / INDEX).is_file() or any(path.glob("*.safetensors")):
             return Place(name, "huggingface", path)
@@ -209,18 +218,87 @@ def _open_run(place: Place) -> tuple[DecoderConfig, Load, int, str]:
     else:
         step = place.step
 
+    record = read_record(place.path)
+
     def load(abstract: Any, mesh: Mesh, advance: Callable[[int], None]) -> Any:
-        params = checkpoints.restore_params(step, abstract)
+        if record is None:
+            params = checkpoints.restore_params(step, abstract)
+        else:
+            # Merged: plain weights serve whatever reads a model, and no token is slower for the adapter.
+            attached = lora.attached(*open_adapted(place, checkpoints, step, record, mesh), record.adapter)
+            params = lora.merged(attached, keep=False)
         advance(sum(leaf.size for leaf in jax.tree.leaves(params)))
         return params
 
     return config, load, step, f"{place.short} at step {step}"
 
 
+def open_adapted(
+    place: Place, checkpoints: Checkpoints, step: int, record: AdapterRecord, mesh: Mesh
+) -> tuple[Params, Params]:
+    """The weights below the adapter of a run's checkpoint, held as it was trained over them, and the adapter."""
+    model = Model(_run_config(place.path))
+    base = open_base(record, place.path, mesh)
+    base = lora.held(base, model, record.adapter.base)
+    abstract = jax.eval_shape(lambda base: lora.init(model, record.adapter, base, jax.random.key(0)), base)
+    return base, checkpoints.restore_params(step, abstract)
+
+
+def open_base(record: AdapterRecord, run: Path, mesh: Mesh, source: str | None = None) -> Params:
+    """The weights below a run's adapter, float32, on `mesh`; `source`: where they lie now.
+
+    Raises:
+        InputError: they are not there, or are not those that the adapter was trained over.
+    """
+    source = source or record.base.source
+    moved = f"name its place under base.source in {run / 'adapter.json'}"
+    try:
+        opened = open_model(source, mesh)
+    except InputError as error:
+        raise InputError(
+            f"the model {source} below the adapter of {run} cannot be opened ({error}); put it back, or {moved}"
+        ) from error
+    with jax.set_mesh(mesh):
+        same = opened.config == _run_config(run) and fingerprint(opened.params) == record.base.fingerprint
+    if not same:
+        raise InputError(
+            f"the weights of {source} are not those that the adapter of {run} was trained over; "
+            f"put those back, or {moved}"
+        )
+    return opened.params
+
+
 def _open_huggingface(place: Place) -> tuple[DecoderConfig, Load, None, str]:
     config, form = _huggingface_config(place.path)
     source = Safetensors(place.path)
     return config, _from(source, form, config), None, place.short
+
+
+def _open_peft(place: Place) -> tuple[DecoderConfig, Load, None, str]:
+    """Its base, with the adapter merged in."""
+    base, said = _peft_base(place)
+    config = open_config(base)
+
+    def load(abstract: Any, mesh: Mesh, advance: Callable[[int], None]) -> Any:
+        opened = open_model(base, mesh)
+        advance(config.parameters)
+        return peft.merge(place.path, said, config, opened.params)
+
+    return config, load, None, f"{place.short} over {Path(base).name}"
+
+
+def _peft_base(place: Place) -> tuple[str, dict[str, Any]]:
+    """What the base of PEFT's folder is opened by, and what the folder's config says."""
+    said = read_json(place.path / peft.CONFIG)
+    base = peft.base_of(place.path, said)
+    try:
+        locate(base, ["config.json"])
+    except InputError as error:
+        raise InputError(
+            f"the model below the adapter {place.name} cannot be opened ({error}); name its place under "
+            f"base_model_name_or_path in {place.path / peft.CONFIG}"
+        ) from error
+    return base, said
 
 
 def _open_gguf(place: Place) -> tuple[DecoderConfig, Load, None, str]:
@@ -232,6 +310,7 @@ def _open_gguf(place: Place) -> tuple[DecoderConfig, Load, None, str]:
 _READERS: dict[str, Callable[[Place], tuple[DecoderConfig, Load, int | None, str]]] = {
     "run": _open_run,
     "huggingface": _open_huggingface,
+    "peft": _open_peft,
     "gguf": _open_gguf,
 }
 

@@ -28,15 +28,16 @@ _LENGTH, _ALIGNMENT = struct.Struct("<Q"), 8
 class Safetensors:
     """A folder's safetensors as a source of tensors.
 
-    The files are those that model.safetensors.index.json lists, or model.safetensors, or all there are. `dtypes`: those
-    that occur, as safetensors names them. Raises InputError when a file is missing, not safetensors or not whole.
+    The files are those that model.safetensors.index.json lists, or model.safetensors, or all there are; or the one that
+    is named. `dtypes`: those that occur, as safetensors names them. Raises InputError when a file is missing, not
+    safetensors or not whole.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, file: str | None = None) -> None:
         self.where = str(folder)
         self._tensors: dict[str, tuple[MappedFile, int, np.dtype, tuple[int, ...]]] = {}
-        for path in _paths(folder):
-            file, first, header = _open(path)
+        for path in _paths(folder) if file is None else [folder / file]:
+            mapped, first, header = _open(path)
             for name, entry in header.items():
                 if name in self._tensors:
                     raise InputError(f"{folder}: the tensor {name} stands in two files; remove the files of one model")
@@ -45,7 +46,7 @@ class Safetensors:
                         f"{path}: the tensor {name} holds {entry['dtype']}; weights of {', '.join(FLOATS)} are read"
                     )
                 start = first + entry["data_offsets"][0]
-                self._tensors[name] = (file, start, FLOATS[entry["dtype"]], tuple(entry["shape"]))
+                self._tensors[name] = (mapped, start, FLOATS[entry["dtype"]], tuple(entry["shape"]))
         found = {dtype for _, _, dtype, _ in self._tensors.values()}
         self.dtypes = {name for name, dtype in FLOATS.items() if dtype in found}
 
@@ -65,9 +66,11 @@ def write(
     dtype: np.dtype,
     shard_bytes: int = SHARD_BYTES,
     advance: Callable[[int], None] = lambda count: None,
+    single: str = SINGLE,
 ) -> list[Path]:
     """Writes (name, shape, function that makes the array) in order into `folder`, in files of up to `shard_bytes`
-    (a larger tensor has one of its own), and an index where there are several. Returns the files.
+    (a larger tensor has one of its own), and an index where there are several. Returns the files; `single` is the name
+    of the only one.
 
     One array is held at a time. `advance` is told the bytes written.
 
@@ -85,7 +88,7 @@ def write(
         held, total = held + size, total + size
 
     of = len(shards)
-    names = [SINGLE] if of == 1 else [f"model-{i:05}-of-{of:05}.safetensors" for i in range(1, of + 1)]
+    names = [single] if of == 1 else [f"model-{i:05}-of-{of:05}.safetensors" for i in range(1, of + 1)]
     for file, shard in zip(names, shards):
         header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
         end = 0

@@ -221,17 +221,17 @@ class DecoderConfig:
         around = norm + self.vocab_size * D * (1 if self.tied else 2) + self.context_length * D * self.learned_positions
         return self.layers * block + around
 
-    def flops_per_token(self, context: float) -> float:
+    def flops_per_token(self, context: float, frozen: bool = False) -> float:
         """Floating-point operations of a forward and a backward pass for one token that attends to `context` others.
 
         Counted as is usual for model FLOP utilisation (Chowdhery et al. 2022, PaLM, appendix B): 2 for a multiply and
         an add, backward twice forward, recomputation not counted, the embedding's lookup free; of experts, those that a
-        token takes.
+        token takes. frozen: the weights' gradients are not made, and what an adapter takes is not counted.
         """
         matrices = self.layers * self._matrices(used=True) + self.vocab_size * self.width
         windows = (self.kind(layer).window for layer in range(self.layers))
         seen = sum(context if window is None else min(context, window) for window in windows)
-        return 6.0 * (matrices + 2 * self.heads * self.head_size * seen)
+        return (4.0 if frozen else 6.0) * matrices + 12.0 * self.heads * self.head_size * seen
 
 
 def shortest(kinds: tuple[Kind, ...]) -> tuple[Kind, ...]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from jaxchat.errors import InputError
 from jaxchat.models.config import DecoderConfig
 
+Part = TypeVar("Part")
 _SCALARS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
@@ -25,7 +26,12 @@ def from_json(values: dict[str, Any], where: str) -> DecoderConfig:
     Raises:
         InputError: a field is missing, unknown or holds what it cannot, named with `where`.
     """
-    return _read(values, DecoderConfig, where)
+    return read_part(values, DecoderConfig, where)
+
+
+def read_part(values: Any, kind: type[Part], where: str) -> Part:
+    """The same for any dataclass of such parts."""
+    return _read(values, kind, where)
 
 
 def _read(value: Any, kind: Any, where: str) -> Any:

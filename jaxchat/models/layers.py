@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,8 @@ from flax import nnx
 from jax.sharding import PartitionSpec
 
 from jaxchat.models import config
+from jaxchat.models.lora import Adapted
+from jaxchat.models.quantised import floats, gathered, is_quantised
 from jaxchat.models.streaming import streamed
 from jaxchat.sharding import Rules
 
@@ -51,41 +53,46 @@ class Fetch:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def linear(
-    x: jax.Array, weight: jax.Array, x_spec: PartitionSpec, weight_spec: PartitionSpec, out_spec: PartitionSpec
-) -> jax.Array:
+def linear(x: jax.Array, weight: Any, x_spec: PartitionSpec, weight_spec: PartitionSpec, out_spec: PartitionSpec):
     """Every token's vector times a weight: x (B, T, ...in), weight (...in, ...out), result (B, T, ...out).
 
     The backward pass names its own products: differentiated by the book, the weight's gradient is made from a
-    transposed copy of the activations, which on a CPU costs as much as the product itself.
+    transposed copy of the activations, which on a CPU costs as much as the product itself. Of a weight that is not
+    differentiated no gradient is made, nor are the activations kept for it; one in few bits is kept in those.
     """
     inputs = x.ndim - 2
-    return jax.lax.dot_general(x, weight, ((_axes(2, x.ndim), _axes(0, inputs)), ((), ())), out_sharding=out_spec)
+    contracted = ((_axes(2, x.ndim), _axes(0, inputs)), ((), ()))
+    return jax.lax.dot_general(x, floats(weight, weight_spec), contracted, out_sharding=out_spec)
 
 
 def _linear_forward(
-    x: jax.Array, weight: jax.Array, x_spec: PartitionSpec, weight_spec: PartitionSpec, out_spec: PartitionSpec
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return linear(x, weight, x_spec, weight_spec, out_spec), (x, weight)
+    x: Any, weight: Any, x_spec: PartitionSpec, weight_spec: PartitionSpec, out_spec: PartitionSpec
+) -> tuple[jax.Array, Any]:
+    frozen = not any(leaf.perturbed for leaf in jax.tree.leaves(weight, is_leaf=_is_primal))
+    weight = jax.tree.map(lambda leaf: leaf.value, weight, is_leaf=_is_primal)
+    return linear(x.value, weight, x_spec, weight_spec, out_spec), (None if frozen else x.value, weight)
+
+
+def _is_primal(leaf: Any) -> bool:
+    return hasattr(leaf, "perturbed")
 
 
 def _linear_backward(
-    x_spec: PartitionSpec,
-    weight_spec: PartitionSpec,
-    out_spec: PartitionSpec,
-    saved: tuple[jax.Array, jax.Array],
-    grad: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
+    x_spec: PartitionSpec, weight_spec: PartitionSpec, out_spec: PartitionSpec, saved: Any, grad: jax.Array
+) -> tuple[jax.Array, jax.Array | None]:
     x, weight = saved
     # Both products read these: without the barrier each would recompute what made them, in its own order.
     x, grad = jax.lax.optimization_barrier((x, grad))
-    out_axes = _axes(x.ndim - 2, weight.ndim)
-    of_x = jax.lax.dot_general(grad, weight, ((_axes(2, grad.ndim), out_axes), ((), ())), out_sharding=x_spec)
-    of_weight = jax.lax.dot_general(x, grad, (((0, 1), (0, 1)), ((), ())), out_sharding=weight_spec)
-    return of_x, of_weight
+    weight = floats(weight, weight_spec)
+    inputs = weight.ndim - (grad.ndim - 2)
+    of_x_axes = ((_axes(2, grad.ndim), _axes(inputs, weight.ndim)), ((), ()))
+    of_x = jax.lax.dot_general(grad, weight, of_x_axes, out_sharding=x_spec)
+    if x is None:
+        return of_x, None
+    return of_x, jax.lax.dot_general(x, grad, (((0, 1), (0, 1)), ((), ())), out_sharding=weight_spec)
 
 
-linear.defvjp(_linear_forward, _linear_backward)
+linear.defvjp(_linear_forward, _linear_backward, symbolic_zeros=True)
 
 
 def _axes(first: int, end: int) -> tuple[int, ...]:
@@ -106,12 +113,12 @@ class Linear:
 
     def init(self, key: jax.Array, shape: tuple[int, ...], scale: float = 1.0) -> nnx.Param[jax.Array]:
         """A weight that keeps the variance of what it multiplies, times `scale` squared. `shape` is in the order of
-        `axes`; the parameter remembers `inputs`, for who lays it out anew."""
+        `axes`; the parameter remembers `inputs` and `axes`, for who lays it out anew or puts an adapter beside it."""
         std = scale * math.prod(shape[: self.inputs]) ** -0.5
         weight = normal(key, shape, std, self.rules.weight(*self.axes))
         if self.layout == "decoding":
             weight = outputs_first(weight, self.inputs)
-        return nnx.Param(weight, inputs=self.inputs)
+        return nnx.Param(weight, inputs=self.inputs, axes=self.axes)
 
     def init_bias(self, shape: tuple[int, ...]) -> nnx.Param[jax.Array]:
         """Zeros to add to the product, whose axes after the tokens' have this shape."""
@@ -123,15 +130,26 @@ class Linear:
         if self.layout == "decoding":
             product = streamed(x, weight[...], self.inputs)
             return product if bias is None else product + bias[...].astype(x.dtype)
-        rules = self.rules
-        product = linear(
-            x,
-            Fetch(rules, self.axes)(weight, x.dtype),
-            rules.activation("batch", "sequence", *self.axes[: self.inputs]),
-            rules.gathered(*self.axes),
-            rules.activation("batch", "sequence", *self.axes[self.inputs :]),
-        )
-        return product if bias is None else product + Fetch(rules, self.axes[self.inputs :])(bias, x.dtype)
+        held = weight.get_value()
+        product = held.product(x, self) if isinstance(held, Adapted) else self.times(x, held)
+        return product if bias is None else product + Fetch(self.rules, self.axes[self.inputs :])(bias, x.dtype)
+
+    def times(self, x: jax.Array, weight: Any) -> jax.Array:
+        """The product alone, of a weight as it is stored."""
+        into = self.rules.activation("batch", "sequence", *self.axes[: self.inputs])
+        out = self.rules.activation("batch", "sequence", *self.axes[self.inputs :])
+        return linear(x, self.fetch(weight, x.dtype), into, self.gathered, out)
+
+    def fetch(self, weight: Any, dtype: jnp.dtype) -> Any:
+        """A stored weight brought into use, as Fetch does; one in few bits is still in those."""
+        if is_quantised(weight):
+            return gathered(weight, self.gathered, dtype)
+        return jax.sharding.reshard(weight.astype(dtype), self.gathered)
+
+    @property
+    def gathered(self) -> PartitionSpec:
+        """How the weight lies in use."""
+        return self.rules.gathered(*self.axes)
 
 
 def joined(**parts: nnx.Param[jax.Array]) -> nnx.Param[jax.Array]:

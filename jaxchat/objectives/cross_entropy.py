@@ -92,24 +92,26 @@ def token_nll(x_BTD: jax.Array, weight: jax.Array, targets_BT: jax.Array, layout
 
 
 def _forward(
-    x_BTD: jax.Array, weight: jax.Array, targets_BT: jax.Array, weights_BT: jax.Array, layout: Layout
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    x_BTD: Any, weight: Any, targets_BT: Any, weights_BT: Any, layout: Layout
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array | None]]:
+    trained = weight.perturbed  # of an unembedding that stays as it is no gradient is made
+
     @partial(
         jax.shard_map,
         in_specs=(layout.hidden_spec, layout.weight_spec, layout.rows_spec, layout.rows_spec),
-        out_specs=(PartitionSpec(), layout.hidden_spec, layout.weight_spec),
+        out_specs=(PartitionSpec(), layout.hidden_spec, layout.weight_spec if trained else None),
         check_vma=False,
     )
     def local(
         x_BTD: jax.Array, weight: jax.Array, targets_BT: jax.Array, weights_BT: jax.Array
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
         stored_dtype, dtype = weight.dtype, x_BTD.dtype
         weight = _gather(weight.astype(dtype), layout)
         vocab_axes = layout.weight_axes("V")
 
         def step(
-            carry: tuple[jax.Array, jax.Array], chunk: tuple[jax.Array, jax.Array, jax.Array]
-        ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+            carry: tuple[jax.Array, jax.Array | None], chunk: tuple[jax.Array, jax.Array, jax.Array]
+        ) -> tuple[tuple[jax.Array, jax.Array | None], jax.Array]:
             total, grad = carry
             x_CD, targets_C, weights_C = chunk
             nll_C, exp_Cv, norm_C, hit_Cv, slope_Cv = _chunk_nll(x_CD, targets_C, weight, layout)
@@ -117,24 +119,27 @@ def _forward(
             grad_Cv = exp_Cv * (weights_C / norm_C)[:, None] - wanted_Cv
             grad_Cv = (grad_Cv if slope_Cv is None else grad_Cv * slope_Cv).astype(dtype)
             grad_CD = _sum(jnp.einsum(f"CV,{layout.weight}->CD", grad_Cv, weight), vocab_axes)
-            grad += jnp.einsum(f"CV,CD->{layout.weight}", grad_Cv, x_CD, preferred_element_type=jnp.float32)
+            if grad is not None:
+                grad += jnp.einsum(f"CV,CD->{layout.weight}", grad_Cv, x_CD, preferred_element_type=jnp.float32)
             return (total + jnp.sum(nll_C * weights_C), grad), grad_CD
 
-        start = (jnp.zeros((), jnp.float32), jnp.zeros(weight.shape, jnp.float32))
+        start = (jnp.zeros((), jnp.float32), jnp.zeros(weight.shape, jnp.float32) if trained else None)
         (total, grad), grad_x = jax.lax.scan(step, start, _chunks(layout.chunk, x_BTD, targets_BT, weights_BT))
         grad_x = grad_x.reshape(-1, x_BTD.shape[-1])[: targets_BT.size].reshape(x_BTD.shape)
-        return _sum(total, layout.token_axes), grad_x, _scatter(grad, layout).astype(stored_dtype)
+        grad_weight = None if grad is None else _scatter(grad, layout).astype(stored_dtype)
+        return _sum(total, layout.token_axes), grad_x, grad_weight
 
-    total, grad_x, grad_weight = local(x_BTD, weight, targets_BT, weights_BT)
+    total, grad_x, grad_weight = local(x_BTD.value, weight.value, targets_BT.value, weights_BT.value)
     return total, (grad_x, grad_weight)
 
 
-def _backward(layout: Layout, grads: tuple[jax.Array, jax.Array], of_total: jax.Array) -> tuple:
+def _backward(layout: Layout, grads: tuple[jax.Array, jax.Array | None], of_total: jax.Array) -> tuple:
     grad_x, grad_weight = grads
-    return (grad_x * of_total).astype(grad_x.dtype), grad_weight * of_total, None, None
+    of_weight = None if grad_weight is None else grad_weight * of_total
+    return (grad_x * of_total).astype(grad_x.dtype), of_weight, None, None
 
 
-weighted_nll.defvjp(_forward, _backward)
+weighted_nll.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
 def _chunk_nll(

@@ -125,8 +125,10 @@ class Detours:
 def skipping(step: jax.stages.Wrapped) -> jax.stages.Wrapped:
     """`step` whose update is left out when its loss or gradient is not a number, or the loss is above `limit`."""
 
-    def update(state: TrainState, batch: Any, limit: float | jax.Array = jnp.inf) -> tuple[TrainState, Any]:
-        after, metrics = step(state, batch)
+    def update(
+        state: TrainState, batch: Any, frozen: Any = None, limit: float | jax.Array = jnp.inf
+    ) -> tuple[TrainState, Any]:
+        after, metrics = step(state, batch, frozen)
         good = jnp.isfinite(metrics.loss) & jnp.isfinite(metrics.grad_norm) & (metrics.loss <= limit)
         kept = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, state)
         return replace(kept, step=after.step), metrics

@@ -150,5 +150,5 @@ def _partitioned(inner: optax.GradientTransformation) -> optax.GradientTransform
 
 
 def decayed(params: Params) -> Params:
-    """Which parameters weight decay shrinks: all but the norms' scales, vectors under their leading layer axis."""
-    return jax.tree.map_with_path(lambda path, _: path[-1].key != "scale", params)
+    """Which parameters weight decay shrinks: all but the norms' scales and an adapter's magnitudes."""
+    return jax.tree.map_with_path(lambda path, _: path[-1].key not in ("scale", "magnitude"), params)

@@ -81,14 +81,15 @@ class _Rewound(Exception):  # noqa: N818  # a way on
 
 @dataclass
 class Session:
-    """Everything a run needs but its state. answer: the model's replies to `samples.prompts`, in order. clock: books
-    where the time goes, since `began` (Unix time)."""
+    """Everything a run needs but its state. frozen: the weights below an adapter. answer: the model's replies to
+    `samples.prompts`, in order. clock: books where the time goes, since `began` (Unix time)."""
 
     folder: RunFolder
     program: Program
     pipeline: Pipeline
     checkpoints: Checkpoints
     mesh: jax.sharding.Mesh
+    frozen: Params | None
     steps: int
     checkpoint: CheckpointConfig
     held_out: HeldOut
@@ -167,7 +168,8 @@ class Session:
         ):  # the first batch waits for TensorFlow to load, most of a compilation
             batches = self._batches(start)
             first = reader.submit(next, batches)
-            step = self._compiled or self.program.step.lower(state, self.program.batch, *self._limit(0)).compile()
+            lower = self.program.step.lower
+            step = self._compiled or lower(state, self.program.batch, self.frozen, *self._limit(0)).compile()
             self._compiled = step
             batches = chain([first.result()], batches)
         meet("compiled")
@@ -177,7 +179,7 @@ class Session:
         def dispatch(state: TrainState, batch: Batch) -> tuple[TrainState, Any]:
             number = next(numbers)
             with self._profiler.step(number):
-                return step(state, batch, *self._limit(number))
+                return step(state, batch, self.frozen, *self._limit(number))
 
         return Loop(
             train_step=dispatch,
@@ -264,18 +266,22 @@ class Session:
         peak = peak_flops(self.mesh.devices.flat[0].device_kind)
         if peak is None:
             return None
-        flops = self.program.model.config.flops_per_token((self.pipeline.seq_len + 1) / 2)
+        flops = self.program.model.config.flops_per_token((self.pipeline.seq_len + 1) / 2, self.frozen is not None)
         return flops * tokens_per_second / (peak * self.mesh.size)
 
     def _score(self, step: int, state: TrainState) -> None:
-        scores = self._evaluate(state.params)
+        scores = self._evaluate(self._model(state))
         self._scores = step, scores
         self._log.write({"step": step, "eval": scores})
         self._bar.write(f"step {step}: held-out loss {scores['loss']:.4f}, perplexity {scores['perplexity']:.2f}")
 
+    def _model(self, state: TrainState) -> Params:
+        """What the model computes with."""
+        return self.program.attach(self.frozen, state.params)
+
     def _sample(self, step: int, state: TrainState) -> None:
         assert self.answer is not None
-        replies = self.answer(state.params)
+        replies = self.answer(self._model(state))
         if jax.process_index() != 0:
             return
         with self.folder.samples.open("a", encoding="utf-8") as file:

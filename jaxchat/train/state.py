@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxchat.models.decoder import Model, Params
+from jaxchat.models.decoder import Params
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainState:
-    """step: int32 scalar, updates made so far. params: float32. opt_state: Optax's."""
+    """step: int32 scalar, updates made so far. params: what is trained, float32: the model's own, or an adapter's.
+    opt_state: Optax's."""
 
     step: jax.Array
     params: Params
@@ -27,6 +28,6 @@ def start(params: Params, optimizer: optax.GradientTransformation) -> TrainState
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
 
-def abstract(model: Model, optimizer: optax.GradientTransformation) -> TrainState:
-    """The state's shapes, dtypes and shardings: what a restore fills in."""
-    return jax.eval_shape(lambda: start(model.init(jax.random.key(0)), optimizer))
+def abstract(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
+    """The state's shapes, dtypes and shardings, from those of what is trained: what a restore fills in."""
+    return jax.eval_shape(lambda params: start(params, optimizer), params)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,21 +36,33 @@ class StepMetrics:
 
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]
+# The parameters that a model computes with, from those that stay as they are (None: none do) and the trained ones.
+Attach = Callable[[Any, Params], Params]
+
+
+def alone(frozen: Params | None, params: Params) -> Params:
+    """The Attach of a model that is trained whole."""
+    return params
 
 
 def make_step(
-    model: Model, optimizer: optax.GradientTransformation, accumulate: int = 1, routing: Routing = ROUTING
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    accumulate: int = 1,
+    routing: Routing = ROUTING,
+    attach: Attach = alone,
 ) -> jax.stages.Wrapped:
-    """The update of one step, jitted, its state donated.
+    """The update of one step, (state, batch, frozen = None) -> (state, metrics), jitted, its state donated.
 
+    Gradients are made of the state's parameters and of nothing else; `attach` puts them beside the frozen ones.
     accumulate: micro-batches that the batch's rows are cut into, one after the other. Memory falls with it; the update
     does not change, since losses and gradients stay sums until all micro-batches are in. routing: what the losses of a
     mixture's routers weigh; since their balance is the whole batch's, accumulation first reads it once to count.
     """
 
-    def update(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
+    def update(state: TrainState, batch: Batch, frozen: Params | None = None) -> tuple[TrainState, StepMetrics]:
         tokens = jnp.sum(batch.segments_BT > 0, dtype=jnp.int32)
-        summed, grads = _gradients(model, state.params, batch, accumulate, routing)
+        summed, grads = _gradients(model, partial(attach, frozen), state.params, batch, accumulate, routing)
         scale = jnp.where(summed.weight > 0, 1 / jnp.maximum(summed.weight, 1e-9), 0.0)
         grads = jax.tree.map(lambda g: g * scale, grads)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -63,12 +76,19 @@ def make_step(
     return jax.jit(update, donate_argnums=0)
 
 
-def _gradients(model: Model, params: Params, batch: Batch, accumulate: int, routing: Routing) -> tuple[Losses, Params]:
+def _gradients(
+    model: Model,
+    whole: Callable[[Params], Params],
+    params: Params,
+    batch: Batch,
+    accumulate: int,
+    routing: Routing,
+) -> tuple[Losses, Params]:
     # The mean over tokens of the routers' losses, beside a sum that is divided by the batch's weight at the end.
     share = jnp.sum(batch.weights_BT) / jnp.maximum(jnp.sum(batch.segments_BT > 0), 1)
 
     def total(params: Params, rows: Batch, chosen_LE: jax.Array | None = None) -> tuple[jax.Array, Losses]:
-        summed = losses(model, params, rows)
+        summed = losses(model, whole(params), rows)
         if summed.routed is None:
             return summed.total, summed
         chosen_LE = summed.routed.chosen_LE if chosen_LE is None else chosen_LE
@@ -79,14 +99,14 @@ def _gradients(model: Model, params: Params, batch: Batch, accumulate: int, rout
         return summed, grads
 
     parts = _micro_batches(batch, accumulate, model)
-    grad = jax.grad(partial(total, chosen_LE=_chosen(model, params, parts)), has_aux=True)
+    grad = jax.grad(partial(total, chosen_LE=_chosen(model, whole(params), parts)), has_aux=True)
 
     def add(carry: tuple[Losses, Params], rows: Batch) -> tuple[tuple[Losses, Params], None]:
         grads, summed = grad(params, rows)
         return jax.tree.map(jnp.add, carry, (summed, grads)), None
 
     first = jax.tree.map(lambda rows: rows[0], parts)
-    zero = _zeros(jax.eval_shape(partial(losses, model), params, first)), jax.tree.map(jnp.zeros_like, params)
+    zero = _zeros(jax.eval_shape(partial(losses, model), whole(params), first)), jax.tree.map(jnp.zeros_like, params)
     (summed, grads), _ = jax.lax.scan(add, zero, parts)
     return summed, grads
 

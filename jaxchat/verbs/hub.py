@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
+from jaxchat.errors import InputError
 from jaxchat.verbs.verb import Made, ModelName, NewFolder, Verb
 
 
@@ -53,15 +54,33 @@ class HfExport(HfImport):
 
     DIR receives config.json, safetensors, tokenizer, chat template, generation_config.json, a model card and
     verification.json, the proof: what was written is read back and its logits compared with the model's. FILE.gguf
-    holds all of that but the card, and FILE.verification.json beside it the proof.
+    holds all of that but the card, and FILE.verification.json beside it the proof. A run that trained an adapter is
+    written merged or, with --adapter-only, as an adapter that the peft library loads over its base.
     """
 
     usage = "MODEL --out DIR|FILE.gguf"
 
     source: ModelName
     """A run (RUN@STEP for one checkpoint), a Hugging Face folder or hub name, a .gguf file, package:NAME/FILE."""
+    adapter_only: FlagCreatePairsOff[bool] = False
+    """Of a run that trained an adapter: the adapter alone, in PEFT's format; otherwise it is merged."""
     out: Annotated[Path, arg(metavar="DIR|FILE.gguf")]
     """The new folder, or the new file where its name ends in .gguf; every verb takes either as MODEL."""
+
+    def run(self) -> Made:
+        if not self.adapter_only:
+            return super().run()
+        from jaxchat.hub.export_adapter import export_adapter
+
+        if self.dtype not in (None, "float32"):
+            raise InputError(f"an adapter is saved in float32; leave out --dtype {self.dtype}, or --adapter-only")
+        made = export_adapter(self.source, self.out, data=self.data)
+        proof = made.verification
+        return Made(
+            f"the adapter of {made.source} in PEFT's format in {self.out}: largest logit difference "
+            f"{proof['max_logit_difference']:.2g} over {proof['tokens_compared']:,} tokens",
+            {"folder": str(made.place), **proof},
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

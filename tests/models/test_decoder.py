@@ -202,3 +202,4 @@ def test_flops_are_six_a_parameter_but_for_attention_and_lookups():
     norms = config.width * (2 * config.layers + 1)
     assert config.flops_per_token(0) == 6 * (config.parameters - norms)
     assert config.flops_per_token(100) - config.flops_per_token(0) == 6 * 2 * 30 * 576 * 100
+    assert config.flops_per_token(100) - config.flops_per_token(100, frozen=True) == 2 * (config.parameters - norms)

@@ -58,7 +58,7 @@ class _Metrics:
 
 
 @jax.jit
-def _step(state: TrainState, batch: tuple[float, float]) -> tuple[TrainState, _Metrics]:
+def _step(state: TrainState, batch: tuple[float, float], frozen: None) -> tuple[TrainState, _Metrics]:
     moved = jax.tree.map(lambda x: x + batch[0], state.params)
     return TrainState(state.step + 1, moved, state.opt_state + 1), _Metrics(*map(jnp.float32, batch))
 
@@ -77,7 +77,7 @@ def _step(state: TrainState, batch: tuple[float, float]) -> tuple[TrainState, _M
 )
 def test_a_step_that_is_left_out_changes_nothing_but_the_count(loss: float, norm: float, limit: float, taken: bool):
     state = TrainState(jnp.int32(4), {"w": jnp.arange(3.0)}, jnp.int32(7))
-    after, metrics = skipping(_step)(state, (loss, norm), np.float32(limit))
+    after, metrics = skipping(_step)(state, (loss, norm), None, np.float32(limit))
     assert after.step == 5
     assert np.array_equal(after.params["w"], np.arange(3.0) + (loss if taken else 0))
     assert after.opt_state == 7 + taken

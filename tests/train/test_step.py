@@ -127,7 +127,7 @@ def test_metrics_count_tokens_and_trained_tokens():
 def test_the_abstract_state_is_the_state_with_its_shardings():
     with jax.set_mesh(make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))):
         state = jax.jit(lambda key: start(MODEL.init(key), ADAMW))(jax.random.key(0))
-        expected = abstract(MODEL, ADAMW)
+        expected = abstract(MODEL.abstract(), ADAMW)
         assert jax.tree.structure(state) == jax.tree.structure(expected)
         for array, shape in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True):
             assert (array.shape, array.dtype) == (shape.shape, shape.dtype)
