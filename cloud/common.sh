@@ -1,7 +1,9 @@
 # What all targets share: words, dry runs, patience, money. Sourced by launch.sh.
 # shellcheck shell=bash disable=SC2034,SC2154  # the variables are launch.sh's
 
-say() { printf '%(%H:%M:%S)T %s: %s\n' -1 "${name:-launch}" "$*" >&2; }
+# Standard error as it was at the start: a trap may speak while a command's errors go to a file.
+exec 8>&2
+say() { printf '%(%H:%M:%S)T %s: %s\n' -1 "${name:-launch}" "$*" >&8; }
 
 # Input it cannot use.
 refuse() {
@@ -29,7 +31,7 @@ call() {
     if [[ -n $dry_run ]]; then
         typed "$@"
     else
-        "$@"
+        "$@" 8>&- 9>&- # what it leaves running holds neither this terminal nor the launcher's lock
     fi
 }
 

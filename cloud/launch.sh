@@ -113,6 +113,10 @@ farewell() {
     if [[ -n $holding && -n $asked && -z $started && -z $keep && $code != 130 && $code != 143 ]]; then
         target_down || code=1 # made in vain; --keep leaves it to look at
     fi
+    if [[ -n $holding && $(type -t still_there) ]] && ! still_there; then
+        say "nothing named $name is there any more"
+        holding=
+    fi
     [[ -z $holding ]] || say "STILL RUNNING: $machine, $cost. Stop it: $stop_command"
     exit "$code"
 }

@@ -120,6 +120,12 @@ look_at_nodes() {
     done
 }
 
+# Asked once more at the end of a launch that was broken off: anything but a plain no counts as there.
+still_there() {
+    look
+    [[ $found != absent ]]
+}
+
 create() {
     local words=() kind=()
     case $capacity in

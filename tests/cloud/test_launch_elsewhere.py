@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+
 import pytest
 
 CONFIG = "configs/smoke_cpu.py"
@@ -103,6 +107,25 @@ def test_a_machine_with_gpus_runs_and_keeps_its_folder(cloud, tmp_path):
     assert (tmp_path / "out/seen").read_text() == "rows"
     assert "attempt 2 on w-0" in (tmp_path / "out/logs/localhost.log").read_text()
     assert "STILL RUNNING" not in ended.stderr and (tmp_path / "jaxchat/demo/run/metrics.jsonl").exists()
+
+
+def test_a_run_on_this_machine_outlives_its_launcher_which_can_follow_it_again(cloud, tmp_path):
+    cloud.env["FAKE_HOST"] = "w-0"
+    cloud.behaves("until [[ -f $FAKE_CLOUD/go ]]; do sleep 0.1; done")
+    words = ("--on", "gpu", "--host", "localhost", "--name", "demo", "--out", str(tmp_path / "out"), CONFIG)
+    first = cloud.begin(*words)
+    log = tmp_path / "jaxchat/demo/log"
+    while not (log.exists() and "attempt 1" in log.read_text()):
+        assert first.poll() is None, first.stderr.read()
+        time.sleep(0.05)
+    os.killpg(first.pid, signal.SIGINT)
+    _, errors = first.communicate(timeout=20)  # the run holds neither its pipes
+    assert first.returncode == 130 and "STILL RUNNING: the run on localhost" in errors
+    again = cloud.begin(*words)  # nor its lock
+    assert "demo runs already: following it" in again.stderr.readline()
+    (cloud.folder / "go").touch()
+    _, errors = again.communicate(timeout=20)
+    assert again.returncode == 0 and len(cloud.trained()) == 1, errors
 
 
 @pytest.mark.parametrize("code, sentence", [("0", "the run is done"), ("100", "the job failed")])

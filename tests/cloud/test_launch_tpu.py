@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
 CONFIG = "configs/smoke_cpu.py"
 PLACE = ("--zone", "z", "--project", "p", "--yes")
 
@@ -212,6 +215,30 @@ def test_ctrl_c_leaves_the_run_and_says_so_and_the_same_command_follows_it(cloud
     assert "demo runs already: following it" in errors and "attempt 1 on w-0" in out
     assert not any(re.search("create|install|start|scp code", call) for call in cloud.calls())
     assert len(cloud.trained()) == 1 and not cloud.slice_is_there
+
+
+@pytest.mark.parametrize("effect", [False, True])
+def test_ctrl_c_at_a_terminal_ends_a_creation_and_says_what_came_of_it(cloud, tmp_path, effect):
+    cloud.fails({"match": "create", "effect": effect, "seconds": 0 if effect else 60})
+    if effect:
+        cloud.fails({"match": "--command true", "seconds": 60})
+    words = cloud.command(*small(tmp_path))
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(ROOT)
+        os.execvpe(words[0], words, cloud.env)
+    shown = b""
+    until(lambda: any(call.endswith("true") if effect else "create" in call for call in cloud.calls()))
+    os.write(terminal, b"\x03")
+    try:
+        while part := os.read(terminal, 4096):
+            shown += part
+    except OSError:  # how a terminal ends whose last program has gone
+        pass
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130
+    last = shown.decode().strip().splitlines()[-1]
+    assert ("STILL RUNNING" in last) == effect == cloud.slice_is_there
+    assert effect or "nothing named demo is there" in last
 
 
 def test_a_slice_of_someone_else_is_left_alone(cloud, tmp_path):
