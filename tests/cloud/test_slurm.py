@@ -1,4 +1,4 @@
-"""A run by launch.sh on a real slurmctld and slurmd of this machine."""
+"""A run by launch.sh on a real slurmctld and slurmd of this machine, with two processes that train as one."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ SMALL = ("configs/smoke_cpu.py", "--steps", "4", "--checkpoint.every", "2", "--h
 
 
 @pytest.mark.slow
-def test_a_job_trains_and_what_it_refuses_is_said(tmp_path):
+def test_two_tasks_train_as_one_and_what_they_refuse_is_said(tmp_path):
     state = {"JAXCHAT_CLOUD_STATE": str(tmp_path / "state")}
-    ended = on_slurm(*launch(tmp_path, "--tasks", "1", *SMALL), **state)
+    ended = on_slurm(*launch(tmp_path, "--tasks", "2", *SMALL, "--mesh.fsdp", "2"), **state)
     assert ended.returncode == 0, ended.stderr + ended.stdout
     records = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records if "loss" in record] == [1, 2, 3, 4]
-    assert len(re.findall("trained 4 steps", ended.stdout)) == 1
+    assert len(re.findall("trained 4 steps", ended.stdout)) == 1  # the first process speaks for both
 
-    ended = on_slurm(*launch(tmp_path, "--tasks", "1", *SMALL, "--mesh.fsdp", "3"), **state)
+    ended = on_slurm(*launch(tmp_path, "--tasks", "2", *SMALL, "--mesh.fsdp", "3"), **state)
     assert ended.returncode == 2, ended.stderr + ended.stdout
     assert "the run refused its input (exit code 2)" in ended.stderr
 
