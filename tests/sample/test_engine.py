@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -119,6 +120,28 @@ def test_guessing_changes_no_token(engine, params, by, sampling):
             assert [one.token_ids for one in found] == [one.token_ids for one in expected]
             np.testing.assert_allclose(found[0].logprobs, expected[0].logprobs, atol=1e-4)
         assert guessing.stats().guessed_tokens > 0
+
+
+def test_a_long_prompt_is_read_in_pieces_between_others_tokens(params, monkeypatch):
+    with Engine(MODEL, params, ByteTokenizer(), ONE, slots=2) as engine:
+        runner, order = engine._runner, []
+        read, write = runner.read, runner.write
+        monkeypatch.setattr(runner, "read", lambda pieces, T: (order.append("piece"), read(pieces, T)))
+        monkeypatch.setattr(runner, "write", lambda seats, count: (order.append("tokens"), write(seats, count))[1])
+        begun = threading.Event()
+        stream = Heard(
+            engine,
+            Request(prompt(2), replace(GREEDY, max_tokens=500)),
+            then=lambda delta: begun.set() or order.append("heard"),
+        )
+        assert begun.wait(60)
+        long = Heard(engine, Request(prompt(500), replace(GREEDY, max_tokens=1)))
+        assert long.reason == "length"
+        stream.ticket.cancel()
+        assert stream.reason == "cancelled"
+    pieces = [at for at, what in enumerate(order) if what == "piece"][1:]
+    assert len(pieces) >= 2
+    assert all("heard" in order[one:other] for one, other in itertools.pairwise(pieces))
 
 
 def test_cancelling_ends_one_answer_and_frees_its_row(engine):
