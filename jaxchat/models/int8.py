@@ -1,4 +1,4 @@
-"""Weights in eight bits, each output's with a scale of its own: a quarter of float32's bytes to read for a token.
+"""Weights in eight bits, each output's with a scale of its own: in a quarter of float32's memory.
 
 Activations stay as they are, and what a weight is multiplied by is exact in float32, so that the only loss is the
 rounding of the weight, half of a 127th of its output's largest. (Libraries do the same and more, but dequantise before

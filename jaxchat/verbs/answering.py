@@ -22,7 +22,7 @@ class Answering(Verb):
     computes = True
 
     weights: Literal["whole", "int8"] = "whole"
-    """int8 keeps weights in eight bits: less memory, and sooner where one answer is written at a time."""
+    """int8 keeps weights in eight bits, in a quarter of the memory."""
     speculate: Annotated[str | None, arg(metavar="lookup|MODEL")] = None
     """Guess tokens ahead, from the text itself or by a smaller model of the same vocabulary; it changes no answer."""
 

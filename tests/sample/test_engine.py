@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 import jax
 import numpy as np
@@ -141,7 +141,7 @@ def test_a_long_prompt_is_read_in_pieces_between_others_tokens(params, monkeypat
         assert stream.reason == "cancelled"
     pieces = [at for at, what in enumerate(order) if what == "piece"][1:]
     assert len(pieces) >= 2
-    assert all("heard" in order[one:other] for one, other in itertools.pairwise(pieces))
+    assert all("heard" in order[one:other] for one, other in pairwise(pieces))
 
 
 def test_cancelling_ends_one_answer_and_frees_its_row(engine):
