@@ -48,9 +48,15 @@ summary span:first-of-type { flex: 1; } summary small, .where { color: var(--sof
 .whisker { position: absolute; top: 6px; height: 2px; background: var(--bar); }
 .dot { position: absolute; top: 3px; width: 8px; height: 8px; margin-left: -4px; border-radius: 50%;
   background: var(--bar); }
+.stack { margin: 0 0 14px; } .stack .head { display: flex; gap: 4px 12px; justify-content: space-between;
+  flex-wrap: wrap; margin-bottom: 4px; } .stack .head .n { color: var(--soft); font-variant-numeric: tabular-nums; }
+.stack .bar { position: relative; display: flex; height: 18px; background: var(--track); border-radius: 4px;
+  overflow: hidden; } .stack .bar div { height: 18px; min-width: 1px; }
+.stack .bar i { position: absolute; top: 0; bottom: 0; width: 3px; background: var(--ink); }
+.stack.bad .head .n { color: var(--bad); }
 .chart { width: 100%; height: auto; } .chart text { fill: var(--soft); font-size: 11px; }
 .chart .grid { stroke: var(--line); } .chart .line { fill: none; stroke-width: 2; stroke-linejoin: round; }
-.key { color: var(--soft); font-size: 13px; }
+.key span { display: inline-block; } .key { color: var(--soft); font-size: 13px; }
 .key i { display: inline-block; width: 12px; height: 3px; margin: 0 6px 3px 12px; border-radius: 2px; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--track); padding: 8px 10px; border-radius: 6px;
   margin: 4px 0 10px; font: 13px/1.45 ui-monospace, monospace; }
@@ -138,6 +144,29 @@ def intervals(values: Mapping[str, tuple[float, float, float]]) -> str:
         for name, (value, down, up) in values.items()
     )
     return f'<div class="bars">{cells}</div>'
+
+
+def stacked(rows: Mapping[str, Mapping[str, float]], said: Mapping[str, str], ends: Mapping[str, float]) -> str:
+    """A bar a row, of its parts side by side, under its name and what is `said` of it. A bar ends at the row's `ends`,
+    where parts beyond it are marked as too much; rows without share the largest row's end."""
+    names = list(dict.fromkeys(name for parts in rows.values() for name in parts))
+    colour = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
+    largest = max((sum(parts.values()) for parts in rows.values()), default=1) or 1
+    drawn = ""
+    for row, parts in rows.items():
+        total, end = sum(parts.values()), ends.get(row, largest)
+        scale = max(total, end) or 1
+        cells = "".join(
+            f'<div style="width:{100 * value / scale:.3f}%;background:{colour[name]}" title="{escape(name)}"></div>'
+            for name, value in parts.items()
+            if value
+        )
+        mark = f'<i style="left:{100 * end / scale:.3f}%"></i>' if total > end else ""
+        head = f'<span>{escape(row)}</span><span class="n">{escape(said.get(row, ""))}</span>'
+        bad = " bad" if total > end else ""
+        drawn += f'<div class="stack{bad}"><div class="head">{head}</div><div class="bar">{cells}{mark}</div></div>'
+    key = "".join(f'<span><i style="background:{colour[name]}"></i>{escape(name)}</span>' for name in names)
+    return drawn + (f'<div class="key">{key}</div>' if len(names) > 1 else "")
 
 
 def share(part: float) -> str:

@@ -26,6 +26,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 import jaxchat
+from jaxchat.data.batch import Batch
 from jaxchat.data.config import Corpus, DataConfig, Folder
 from jaxchat.distributed.agreement import agree, on_first
 from jaxchat.distributed.connect import connect
@@ -39,7 +40,10 @@ from jaxchat.models.config import DecoderConfig
 from jaxchat.models.decoder import Model, Params, Remat
 from jaxchat.models.lora import DoRA, LoRA
 from jaxchat.models.quantised import is_quantised
+from jaxchat.objectives.language_model import losses
 from jaxchat.objectives.routing import Routing
+from jaxchat.plan.memory import kept
+from jaxchat.plan.work import Phase, Setting, Work
 from jaxchat.sharding import Rules
 from jaxchat.train.checks import check_batch, check_length, check_model, check_seq_len, check_vocabulary
 from jaxchat.train.clock import Clock
@@ -115,6 +119,8 @@ class Train:
     """What computes it: matrix products (dot), TPU kernels (splash), GPU kernels (cudnn), or the fastest that can."""
     remat: Remat = "none"
     """What the backward pass computes again instead of keeping: nothing, all but matrix products, everything."""
+    xla: tuple[str, ...] = ()
+    """Flags of XLA for the training step (xla_NAME=VALUE), beside those of jaxchat/xla_flags.py or instead of them."""
     spike: float | None = 2.0
     """A loss this much above the median of the steps before it is a spike; None: only one that is not a number is."""
     on_divergence: Policy = field(default_factory=Stop)
@@ -128,7 +134,7 @@ class Train:
 # the tokenizer, what was read is compared, not where it lies.
 MAY_CHANGE = (
     *("steps", "epochs", "accumulate", "attention.*", "remat", "mesh.*", "checkpoint.*", "held_out.*", "samples.*"),
-    *("spike", "on_divergence.*", "accept_changes", "model.source", "tokenizer", "data.cache"),
+    *("spike", "on_divergence.*", "xla", "accept_changes", "model.source", "tokenizer", "data.cache"),
     *("data.sources.*.path", "data.sources.*.paths*"),
 )
 
@@ -172,8 +178,71 @@ def program(config: Train, model: DecoderConfig, mesh: Mesh, steps: int) -> Prog
     """
     handle = _check_shape(config, model, mesh)
     shape = config.data.batch, config.data.seq_len
-    made = build(handle, config.optim, mesh, shape, steps, config.accumulate, config.routing, config.adapter)
+    made = build(
+        handle, config.optim, mesh, shape, steps, config.accumulate, config.routing, config.adapter, config.xla
+    )
     return replace(made, step=skipping(made.step)) if isinstance(config.on_divergence, Skip) else made
+
+
+def planned(config: Train, *, serve: bool = False) -> Work:
+    """The run as a plan sees it: its programs on any mesh, in any setting. serve: prefill and decode as well.
+
+    Needs no data and, where the config says the model's shape, no weights.
+    """
+    model = config.model
+    if isinstance(model, Pretrained):
+        from jaxchat.hub.open import open_config
+
+        model = model.config or open_config(model.source)
+    shape: DecoderConfig = model
+
+    def build(setting: Setting, mesh: Mesh) -> list[Phase]:
+        data = replace(config.data, batch=setting.batch)
+        run = replace(config, data=data, mesh=setting.mesh, accumulate=setting.accumulate, remat=setting.remat)
+        made = program(run, shape, mesh, config.steps or 1000)
+        phases = [_training(run, made)]
+        return [*phases, *_serving(made.model, mesh, run.data.seq_len)] if serve else phases
+
+    setting = Setting(config.mesh, config.data.batch, config.accumulate, config.remat)
+    return Work(setting, shape, config.data.seq_len, config.steps, build)
+
+
+def _training(config: Train, made: Program) -> Phase:
+    model, rows = made.model, (config.data.batch, config.data.seq_len)
+    flops = model.config.flops_per_token((rows[1] + 1) / 2) * math.prod(rows)
+    unembedding = 6 * model.config.vocab_size * model.config.width * math.prod(rows)
+    micro = jax.tree.map(lambda x: x.update(shape=(rows[0] // config.accumulate, rows[1])), made.batch)
+
+    def loss(params: Params, batch: Batch, frozen: Params | None) -> jax.Array:
+        return losses(model, made.attach(frozen, params), batch).total
+
+    return Phase(
+        "train",
+        lambda: made.step.lower(made.state, made.batch, made.frozen),
+        {
+            "parameters": made.state.params,
+            "frozen": made.frozen,
+            "optimizer": made.state.opt_state,
+            "batch": made.batch,
+        },
+        lambda: kept(loss, made.state.params, micro, made.frozen),
+        flops,
+        flops + (flops - unembedding) / 3 if config.remat == "full" else flops,
+        math.prod(rows),
+        made.flags,
+    )
+
+
+def _serving(model: Model, mesh: Mesh, slots: int) -> list[Phase]:
+    """Prefill and decode of as many conversations as are generated at once, each of up to `slots` tokens."""
+    from jaxchat.sample.abstract import programs
+
+    phases = []
+    for name, one in programs(model, mesh, slots).items():
+        tokens = one.rows * one.tokens
+        flops = model.config.flops_per_token(slots / 2) / 3 * tokens
+        phases.append(Phase(name, one.lower, one.takes, tuple, flops, flops, tokens))
+    return phases
 
 
 def _check_shape(config: Train, model: DecoderConfig, mesh: Mesh) -> Model:

@@ -16,6 +16,21 @@ def test_minus_one_takes_what_is_left():
     assert make_mesh(MeshConfig(fsdp=-1)).shape["fsdp"] == len(jax.devices())
 
 
+def test_slices_hold_copies_and_every_other_axis_lies_within_one():
+    assert resolve(MeshConfig(slices=2, data=2, fsdp=-1), 8) == {
+        "data": 4,
+        "fsdp": 2,
+        "tensor": 1,
+        "context": 1,
+        "expert": 1,
+    }
+    mesh = make_mesh(MeshConfig(slices=2, fsdp=2, tensor=2))
+    first, second = ({device.id for device in part.flat} for part in mesh.devices)
+    assert first == {0, 1, 2, 3} and second == {4, 5, 6, 7}
+    with pytest.raises(InputError, match="8 devices do not divide over 3 slices"):
+        resolve(MeshConfig(slices=3), 8)
+
+
 def test_axes_are_explicit_and_all_there():
     mesh = make_mesh(MeshConfig(fsdp=2, tensor=2))
     assert dict(mesh.shape) == {"data": 1, "fsdp": 2, "expert": 1, "context": 1, "tensor": 2}

@@ -20,6 +20,7 @@ from jaxchat.models.cache import Cache
 from jaxchat.models.config import DecoderConfig, Kind
 from jaxchat.models.int8 import Int8
 from jaxchat.models.layers import Fetch, Layout, Linear, norm, normal
+from jaxchat.models.lookup import lookup
 from jaxchat.models.mixture import Routed
 from jaxchat.models.rotary import Rotation, rotation
 from jaxchat.models.streaming import streamed
@@ -38,15 +39,14 @@ class Embed(nnx.Module):
         self.table = nnx.Param(
             normal(key, (config.vocab_size, config.width), config.width**-0.5, rules.weight("vocab", "embed"))
         )
-        self.fetch = Fetch(rules, ("vocab", "embed"))
-        self.out_spec, self.scale = rules.activation("batch", "sequence", "embed"), config.embed_scale
+        self.rules, self.scale = rules, config.embed_scale
 
     def __call__(self, tokens_BT: jax.Array, dtype: jnp.dtype) -> jax.Array:
         table = self.table[...]
         if isinstance(table, Int8):
-            x_BTD = table.rows(tokens_BT, dtype, self.out_spec)
+            x_BTD = table.rows(tokens_BT, dtype, self.rules.activation("batch", "sequence", "embed"))
         else:
-            x_BTD = self.fetch(self.table, dtype).at[tokens_BT].get(out_sharding=self.out_spec)
+            x_BTD = lookup(table, tokens_BT, self.rules, dtype)
         return x_BTD if self.scale == 1 else x_BTD * jnp.asarray(self.scale, dtype)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import PartitionSpec
 
+from jaxchat.mesh import platform
 from jaxchat.models import config
 from jaxchat.models.lora import Adapted
 from jaxchat.models.quantised import floats, gathered, is_quantised
@@ -49,7 +50,11 @@ class Fetch:
     axes: tuple[str, ...]
 
     def __call__(self, weight: nnx.Param[jax.Array], dtype: jnp.dtype) -> jax.Array:
-        return jax.sharding.reshard(weight[...].astype(dtype), self.rules.gathered(*self.axes))
+        part, spec = weight[...], self.rules.gathered(*self.axes)
+        if platform() != "cpu" and self.rules.weight(*self.axes) != spec:
+            # Else the compiler casts the parts of all layers ahead of them, and holds both.
+            part = jax.lax.optimization_barrier(part)
+        return jax.sharding.reshard(part.astype(dtype), spec)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
@@ -81,8 +86,10 @@ def _linear_backward(
     x_spec: PartitionSpec, weight_spec: PartitionSpec, out_spec: PartitionSpec, saved: Any, grad: jax.Array
 ) -> tuple[jax.Array, jax.Array | None]:
     x, weight = saved
-    # Both products read these: without the barrier each would recompute what made them, in its own order.
-    x, grad = jax.lax.optimization_barrier((x, grad))
+    if platform() == "cpu":
+        # Both products read these: without the barrier each would recompute what made them, in its own order. On
+        # accelerators that costs little, and less memory than holding them.
+        x, grad = jax.lax.optimization_barrier((x, grad))
     weight = floats(weight, weight_spec)
     inputs = weight.ndim - (grad.ndim - 2)
     of_x_axes = ((_axes(2, grad.ndim), _axes(inputs, weight.ndim)), ((), ()))

@@ -3,7 +3,7 @@
 The logits of all tokens are never held at once. When a gradient is wanted it is made in the same pass (as in Hsu et al.
 2024, Liger Kernel), since the weights of the loss are known before it: three matrix products, nothing recomputed.
 
-B rows, T tokens, C tokens of a chunk, D width, V vocabulary, v the vocabulary on one device.
+B rows, T tokens, C tokens of a chunk, D width, V vocabulary, v the vocabulary that one device computes with.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
+from jaxchat.objectives.vocabulary import Split, devices_of, split_vocabulary, total
 from jaxchat.sharding import Rules
 
 
@@ -40,21 +41,16 @@ class Layout(NamedTuple):
     def rows_spec(self) -> PartitionSpec:
         return self.rules.activation("batch", "sequence")
 
-    def weight_axes(self, axis: str) -> tuple[str, ...]:
-        """Mesh axes that split the weight's width (D: gathered here) or vocabulary (V: stays split)."""
-        return _names(self.weight_spec[self.weight.index(axis)])
-
     @property
     def token_axes(self) -> tuple[str, ...]:
         """Mesh axes over which tokens are split, and over which sums are therefore taken."""
-        return tuple(name for entry in self.rows_spec for name in _names(entry))
+        return tuple(name for entry in self.rows_spec for name in devices_of(entry))
 
-
-def _names(entry: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    """The mesh axes of one entry that have more than one device: a collective over one device is still a copy."""
-    names = (entry,) if isinstance(entry, str) else tuple(entry or ())
-    sizes = jax.sharding.get_abstract_mesh().shape
-    return tuple(name for name in names if sizes[name] > 1)
+    def split(self, weight: jax.Array, tokens_BT: jax.Array) -> Split:
+        """Of the stored weight's vocabulary, where these tokens are all devices' together."""
+        sizes = jax.sharding.get_abstract_mesh().shape
+        here = tokens_BT.size // math.prod(sizes[axis] for axis in self.token_axes)
+        return split_vocabulary(weight, self.weight_spec, self.weight, here)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
@@ -72,6 +68,8 @@ def weighted_nll(
 def token_nll(x_BTD: jax.Array, weight: jax.Array, targets_BT: jax.Array, layout: Layout) -> jax.Array:
     """Negative log-likelihood of every target, (B, T), float32. For measuring: it holds no gradient."""
 
+    split = layout.split(weight, targets_BT)
+
     @partial(
         jax.shard_map,
         in_specs=(layout.hidden_spec, layout.weight_spec, layout.rows_spec),
@@ -79,14 +77,16 @@ def token_nll(x_BTD: jax.Array, weight: jax.Array, targets_BT: jax.Array, layout
         check_vma=False,
     )
     def local(x_BTD: jax.Array, weight: jax.Array, targets_BT: jax.Array) -> jax.Array:
-        weight = _gather(weight.astype(x_BTD.dtype), layout)
+        weight = split.weight(weight.astype(x_BTD.dtype))
 
-        def step(_: None, chunk: tuple[jax.Array, jax.Array]) -> tuple[None, jax.Array]:
-            nll_C, *_ = _chunk_nll(*chunk, weight, layout)
+        def step(_: None, chunk: tuple[jax.Array, ...]) -> tuple[None, jax.Array]:
+            x_CD, targets_C = chunk
+            nll_C, *_ = _chunk_nll(x_CD, targets_C, weight, layout, split)
             return None, nll_C
 
-        _, nll = jax.lax.scan(step, None, _chunks(layout.chunk, x_BTD, targets_BT))
-        return nll.reshape(-1)[: targets_BT.size].reshape(targets_BT.shape)
+        tokens = _flat(split, x_BTD, targets_BT)
+        _, nll = jax.lax.scan(step, None, _chunks(layout.chunk, *tokens))
+        return split.own(nll.reshape(-1)[: len(tokens[0])]).reshape(targets_BT.shape)
 
     return local(x_BTD, weight, targets_BT)
 
@@ -95,6 +95,7 @@ def _forward(
     x_BTD: Any, weight: Any, targets_BT: Any, weights_BT: Any, layout: Layout
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array | None]]:
     trained = weight.perturbed  # of an unembedding that stays as it is no gradient is made
+    split = layout.split(weight.value, targets_BT.value)
 
     @partial(
         jax.shard_map,
@@ -106,31 +107,35 @@ def _forward(
         x_BTD: jax.Array, weight: jax.Array, targets_BT: jax.Array, weights_BT: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array | None]:
         stored_dtype, dtype = weight.dtype, x_BTD.dtype
-        weight = _gather(weight.astype(dtype), layout)
-        vocab_axes = layout.weight_axes("V")
+        weight = split.weight(weight.astype(dtype))
 
         def step(
-            carry: tuple[jax.Array, jax.Array | None], chunk: tuple[jax.Array, jax.Array, jax.Array]
+            carry: tuple[jax.Array, jax.Array | None], chunk: tuple[jax.Array, ...]
         ) -> tuple[tuple[jax.Array, jax.Array | None], jax.Array]:
-            total, grad = carry
+            summed, grad = carry
             x_CD, targets_C, weights_C = chunk
-            nll_C, exp_Cv, norm_C, hit_Cv, slope_Cv = _chunk_nll(x_CD, targets_C, weight, layout)
+            nll_C, exp_Cv, norm_C, hit_Cv, slope_Cv = _chunk_nll(x_CD, targets_C, weight, layout, split)
             wanted_Cv = jnp.where(hit_Cv, weights_C[:, None], 0.0)
             grad_Cv = exp_Cv * (weights_C / norm_C)[:, None] - wanted_Cv
             grad_Cv = (grad_Cv if slope_Cv is None else grad_Cv * slope_Cv).astype(dtype)
-            grad_CD = _sum(jnp.einsum(f"CV,{layout.weight}->CD", grad_Cv, weight), vocab_axes)
+            grad_CD = jnp.einsum(f"CV,{layout.weight}->CD", grad_Cv, weight)
             if grad is not None:
                 grad += jnp.einsum(f"CV,CD->{layout.weight}", grad_Cv, x_CD, preferred_element_type=jnp.float32)
-            return (total + jnp.sum(nll_C * weights_C), grad), grad_CD
+            return (summed + jnp.sum(nll_C * weights_C), grad), grad_CD
 
         start = (jnp.zeros((), jnp.float32), jnp.zeros(weight.shape, jnp.float32) if trained else None)
-        (total, grad), grad_x = jax.lax.scan(step, start, _chunks(layout.chunk, x_BTD, targets_BT, weights_BT))
-        grad_x = grad_x.reshape(-1, x_BTD.shape[-1])[: targets_BT.size].reshape(x_BTD.shape)
-        grad_weight = None if grad is None else _scatter(grad, layout).astype(stored_dtype)
-        return _sum(total, layout.token_axes), grad_x, grad_weight
+        tokens = _flat(split, x_BTD, targets_BT, weights_BT)
+        (summed, grad), grad_x = jax.lax.scan(step, start, _chunks(layout.chunk, *tokens))
+        grad_x = split.own_total(grad_x.reshape(-1, x_BTD.shape[-1])[: len(tokens[0])]).reshape(x_BTD.shape)
+        if grad is not None:
+            # Reduced in the dtype of the activations, as every other weight's gradient is, and before the layers'
+            # backward pass begins, which the compiler would hold the whole gradient through.
+            grad = split.stored_grad(grad.astype(dtype), layout.token_axes).astype(stored_dtype)
+            grad_x, grad = jax.lax.optimization_barrier((grad_x, grad))
+        return total(summed / split.team, layout.token_axes), grad_x, grad
 
-    total, grad_x, grad_weight = local(x_BTD.value, weight.value, targets_BT.value, weights_BT.value)
-    return total, (grad_x, grad_weight)
+    summed, grad_x, grad_weight = local(x_BTD.value, weight.value, targets_BT.value, weights_BT.value)
+    return summed, (grad_x, grad_weight)
 
 
 def _backward(layout: Layout, grads: tuple[jax.Array, jax.Array | None], of_total: jax.Array) -> tuple:
@@ -143,60 +148,37 @@ weighted_nll.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
 def _chunk_nll(
-    x_CD: jax.Array, targets_C: jax.Array, weight: jax.Array, layout: Layout
+    x_CD: jax.Array, targets_C: jax.Array, weight: jax.Array, layout: Layout, split: Split
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array | None]:
     """Negative log-likelihoods of one chunk, and what their gradient is made of: exponentials, their sums, the hits,
     and the slope of the cap, if there is one."""
-    axes = layout.weight_axes("V")
     logits_Cv = jnp.einsum(f"CD,{layout.weight}->CV", x_CD, weight, preferred_element_type=jnp.float32)
     slope_Cv = None
     if layout.cap is not None:
         bent_Cv = jnp.tanh(logits_Cv / layout.cap)
         logits_Cv, slope_Cv = layout.cap * bent_Cv, 1 - jnp.square(bent_Cv)
-    first = _index(axes) * logits_Cv.shape[1]
-    hit_Cv = jnp.arange(logits_Cv.shape[1])[None, :] == (targets_C - first)[:, None]
-    top_C = _largest(jnp.max(logits_Cv, axis=1), axes)
+    size = logits_Cv.shape[1]
+    hit_Cv = jnp.arange(size)[None, :] == (targets_C - split.first(size))[:, None]
+    top_C = split.largest(jnp.max(logits_Cv, axis=1))
     exp_Cv = jnp.exp(logits_Cv - top_C[:, None])
-    norm_C = _sum(jnp.sum(exp_Cv, axis=1), axes)
-    at_target_C = _sum(jnp.sum(jnp.where(hit_Cv, logits_Cv, 0.0), axis=1), axes)
+    norm_C, at_target_C = split.total(jnp.sum(exp_Cv, axis=1), jnp.sum(jnp.where(hit_Cv, logits_Cv, 0.0), axis=1))
     return jnp.log(norm_C) + top_C - at_target_C, exp_Cv, norm_C, hit_Cv, slope_Cv
 
 
-def _chunks(chunk: int, x_BTD: jax.Array, *rows: jax.Array) -> Any:
-    """One device's tokens as equal chunks of at most `chunk`, padded at the end with zeros (weight 0)."""
-    count = x_BTD.shape[0] * x_BTD.shape[1]
+def _flat(split: Split, *arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """What one team has of each (B, T, ...), token after token."""
+    return tuple(split.tokens(x.reshape(-1, *x.shape[2:])) for x in arrays)
+
+
+def _chunks(chunk: int, *arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """Tokens as equal chunks of at most `chunk`, padded at the end with zeros (weight 0)."""
+    count = len(arrays[0])
     number = math.ceil(count / chunk)
     size = math.ceil(count / number)
 
-    def cut(a: jax.Array, tail: tuple[int, ...]) -> jax.Array:
-        flat = a.reshape(count, *tail)
+    def cut(x: jax.Array) -> jax.Array:
         if number * size > count:
-            flat = jnp.pad(flat, [(0, number * size - count)] + [(0, 0)] * len(tail))
-        return flat.reshape(number, size, *tail)
+            x = jnp.pad(x, [(0, number * size - count)] + [(0, 0)] * (x.ndim - 1))
+        return x.reshape(number, size, *x.shape[1:])
 
-    return cut(x_BTD, x_BTD.shape[2:]), *(cut(row, ()) for row in rows)
-
-
-def _gather(weight: jax.Array, layout: Layout) -> jax.Array:
-    axes = layout.weight_axes("D")
-    return jax.lax.all_gather(weight, axes, axis=layout.weight.index("D"), tiled=True) if axes else weight
-
-
-def _scatter(grad: jax.Array, layout: Layout) -> jax.Array:
-    """Sums the weight's gradient over all tokens' devices, once, leaving each device the part that it stores."""
-    stored = layout.weight_axes("D")
-    if stored:
-        grad = jax.lax.psum_scatter(grad, stored, scatter_dimension=layout.weight.index("D"), tiled=True)
-    return _sum(grad, tuple(axis for axis in layout.token_axes if axis not in stored))
-
-
-def _sum(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:
-    return jax.lax.psum(x, axes) if axes else x
-
-
-def _largest(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:
-    return jax.lax.pmax(x, axes) if axes else x
-
-
-def _index(axes: tuple[str, ...]) -> jax.Array | int:
-    return jax.lax.axis_index(axes) if axes else 0
+    return tuple(map(cut, arrays))

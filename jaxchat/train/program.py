@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from jaxchat.data.batch import Batch
 from jaxchat.errors import InputError
+from jaxchat.mesh import platform
 from jaxchat.models import lora
 from jaxchat.models.decoder import Model, Params
 from jaxchat.models.lora import LoRA
@@ -21,6 +22,7 @@ from jaxchat.train import state as train_state
 from jaxchat.train.optim import OptimConfig, learning_rate, make_optimizer
 from jaxchat.train.state import TrainState
 from jaxchat.train.step import Attach, alone, make_step
+from jaxchat.xla_flags import Flag, flags
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Program:
     """step: one update, jitted. state, batch, frozen: what it takes, as shapes with their shardings; frozen is what an
     adapter leaves as it is, None where the model is trained whole. start: from the parameters to be trained, which it
     takes over, to the state before the first step. attach: what the model computes with, from the frozen parameters
-    and the trained ones. rows: how the rows of a batch lie. learning_rate: of every step, from 0."""
+    and the trained ones. rows: how the rows of a batch lie. learning_rate: of every step, from 0.
+    flags: what XLA is told when the step is compiled."""
 
     model: Model
     step: jax.stages.Wrapped
@@ -39,6 +42,7 @@ class Program:
     start: Callable[[Params], TrainState]
     rows: NamedSharding
     learning_rate: optax.Schedule
+    flags: dict[str, Flag]
 
 
 def build(
@@ -50,6 +54,7 @@ def build(
     accumulate: int = 1,
     routing: Routing = ROUTING,
     adapter: LoRA | None = None,
+    xla: Sequence[str] = (),
 ) -> Program:
     """The program of a run of `steps` with batches of `shape` (rows, tokens, over all of `mesh`, which is set)."""
     if adapter is not None and optim.matrices is not None:
@@ -72,4 +77,5 @@ def build(
         start=jax.jit(partial(train_state.start, optimizer=optimizer), donate_argnums=0),
         rows=rows,
         learning_rate=learning_rate(optim, steps),
+        flags=flags(platform(), xla),
     )

@@ -21,6 +21,7 @@ from jaxchat.distributed.agreement import meet, on_first
 from jaxchat.files import replacing
 from jaxchat.hub.checkpoints import Checkpoints
 from jaxchat.models.decoder import Params
+from jaxchat.peak import peak_flops
 from jaxchat.progress import Bar
 from jaxchat.train.clock import EVERY_STEP, Clock
 from jaxchat.train.curve import draw_losses
@@ -30,7 +31,6 @@ from jaxchat.train.goodput import TimeLog, sentence
 from jaxchat.train.heldout import make_evaluator
 from jaxchat.train.loop import Loop, Occasion
 from jaxchat.train.metrics import MetricsLog, Record, read_metrics
-from jaxchat.train.peak import peak_flops
 from jaxchat.train.profile import Profile, Profiler
 from jaxchat.train.program import Program
 from jaxchat.train.state import TrainState
@@ -168,9 +168,10 @@ class Session:
         ):  # the first batch waits for TensorFlow to load, most of a compilation
             batches = self._batches(start)
             first = reader.submit(next, batches)
-            lower = self.program.step.lower
-            step = self._compiled or lower(state, self.program.batch, self.frozen, *self._limit(0)).compile()
-            self._compiled = step
+            step = self._compiled
+            if step is None:
+                lowered = self.program.step.lower(state, self.program.batch, self.frozen, *self._limit(0))
+                step = self._compiled = lowered.compile(compiler_options=self.program.flags)
             batches = chain([first.result()], batches)
         meet("compiled")
         self._bar.write(f"compiled the step and read the first batch in {time.perf_counter() - began:.1f} s")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from jaxchat.verbs.data import DataAnnotate, DataClean, DataImport, DataPack, DataReport
 from jaxchat.verbs.evals import Eval
 from jaxchat.verbs.hub import HfExport, HfImport, HfVerify
+from jaxchat.verbs.plan import Plan
 from jaxchat.verbs.sample import Chat, Generate
 from jaxchat.verbs.serve import ExportFeedback, NewKey, Serve
 from jaxchat.verbs.tokenizer import TokenizerTrain
@@ -19,6 +20,7 @@ VERBS: dict[str, type[Verb]] = {
     "data pack": DataPack,
     "tokenizer train": TokenizerTrain,
     "train": Train,
+    "plan": Plan,
     "eval": Eval,
     "generate": Generate,
     "chat": Chat,

@@ -14,7 +14,7 @@ from jaxchat.mesh import MeshConfig, make_mesh
 from jaxchat.objectives.cross_entropy import Layout, token_nll, weighted_nll
 from jaxchat.sharding import Rules
 
-B, T, D, V = 8, 6, 16, 32
+B, T, D, V = 8, 6, 16, 128
 
 
 def problem() -> tuple[np.ndarray, ...]:
@@ -41,6 +41,8 @@ def by_the_book(x_BTD, table_VD, targets_BT, weights_BT, cap=None):
         ({}, 7, 3.0),
         ({"fsdp": 2, "tensor": 2, "context": 2}, 5, None),
         ({"data": 4, "tensor": 2}, 1000, 3.0),
+        ({"fsdp": 8}, 4, 3.0),  # teams of four share the vocabulary
+        ({"fsdp": 4, "tensor": 2}, 5, None),  # teams of two, of halves of it
     ],
     ids=str,
 )

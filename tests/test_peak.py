@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from jaxchat.train.peak import peak_flops
+from jaxchat.peak import peak_flops
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,40 @@
+"""Machines by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from jaxchat.errors import InputError
+from jaxchat.plan.topology import topology
+
+
+@pytest.mark.parametrize(
+    ("name", "chips", "devices", "slices", "rings"),
+    [
+        ("v5p:4x4x4", 64, 64, 1, (True, True, True)),
+        ("v5e:4x16", 64, 64, 1, (False, True)),
+        ("2xv6e:16x16", 512, 512, 2, (True, True)),
+        ("tpu7x:2x2x4", 16, 32, 1, (False, False, True)),
+        ("h100:8", 8, 8, 1, (True,)),
+        ("b200:32", 32, 32, 4, (True,)),
+    ],
+)
+def test_names(name, chips, devices, slices, rings):
+    made = topology(name)
+    assert (made.chips, made.count, made.slices, made.rings) == (chips, devices, slices, rings)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("v9:2x2", "no topology is called v9:2x2"),
+        ("v5p", "no topology"),
+        ("v5p:4x4", "3 dimensions; write v5p:4x4x4"),
+        ("h100:2x4", "GPUs have no shape"),
+        ("h100:13", "do not fill nodes"),
+        ("v5e:0x4", "no chips"),
+    ],
+)
+def test_what_does_not_exist_is_refused(name, reason):
+    with pytest.raises(InputError, match=reason):
+        topology(name)
