@@ -50,11 +50,15 @@ class Fetch:
     axes: tuple[str, ...]
 
     def __call__(self, weight: nnx.Param[jax.Array], dtype: jnp.dtype) -> jax.Array:
-        part, spec = weight[...], self.rules.gathered(*self.axes)
-        if platform() != "cpu" and self.rules.weight(*self.axes) != spec:
-            # Else the compiler casts the parts of all layers ahead of them, and holds both.
-            part = jax.lax.optimization_barrier(part)
-        return jax.sharding.reshard(part.astype(dtype), spec)
+        return _in_use(weight[...], dtype, self.rules, self.axes)
+
+
+def _in_use(weight: jax.Array, dtype: jnp.dtype, rules: Rules, axes: tuple[str, ...]) -> jax.Array:
+    spec = rules.gathered(*axes)
+    if platform() != "cpu" and rules.weight(*axes) != spec:
+        # Else the compiler casts the parts of all layers ahead of them, and holds both.
+        weight = jax.lax.optimization_barrier(weight)
+    return jax.sharding.reshard(weight.astype(dtype), spec)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
@@ -151,7 +155,7 @@ class Linear:
         """A stored weight brought into use, as Fetch does; one in few bits is still in those."""
         if is_quantised(weight):
             return gathered(weight, self.gathered, dtype)
-        return jax.sharding.reshard(weight.astype(dtype), self.gathered)
+        return _in_use(weight, dtype, self.rules, self.axes)
 
     @property
     def gathered(self) -> PartitionSpec:
