@@ -9,7 +9,7 @@ from jaxchat.serve.events import refuse
 from jaxchat.serve.keys import Keys
 from jaxchat.serve.limits import RateLimit
 
-GUARDED = ("/v1/", "/metrics")
+GUARDED = ("/v1/", "/markdown", "/metrics")
 
 
 class Access:
@@ -42,7 +42,7 @@ class Access:
                 )
             client, per_minute = key.name, key.requests_per_minute or self.per_minute
         scope.setdefault("state", {})["client"] = client
-        if per_minute is not None and scope["path"] != "/metrics":
+        if per_minute is not None and scope["path"].startswith("/v1/"):
             self._rate.take(client, per_minute)
 
 

@@ -24,6 +24,7 @@ from jaxchat.serve import chat_completions, text_completions
 from jaxchat.serve.access import Access
 from jaxchat.serve.answering import Answers, refused
 from jaxchat.serve.body import Bodies
+from jaxchat.serve.chat_page import chat_page
 from jaxchat.serve.errors import ApiError, unusable
 from jaxchat.serve.events import ClientLeftError, Events, client_left, refusal, unless_left
 from jaxchat.serve.feedback import Feedback
@@ -90,6 +91,7 @@ def make_app(service: Service) -> FastAPI:
     app.state.metrics = metrics = Metrics(service.models, service.guard)
     app.include_router(open_routes)
     app.include_router(routes)
+    app.include_router(chat_page)
     app.include_router(widget)
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(HTTPException, _http_error)

@@ -49,7 +49,8 @@ class Events(Response):
     async def _write(self, send: Send) -> None:
         async def write(event: bytes, *, more: bool = True) -> None:
             message = {"type": "http.response.body", "body": event, "more_body": more}
-            await asyncio.wait_for(send(message), SEND_SECONDS)
+            async with asyncio.timeout(SEND_SECONDS):  # wait_for can swallow that the client left, before Python 3.12
+                await send(message)
 
         try:
             async with aclosing(self._rows) as rows:

@@ -1,0 +1,29 @@
+// One model's side of a conversation: its turns from first to last, kept in sight while they grow.
+import { make } from "./dom.js";
+import { versions, way } from "./conversation.js";
+import { answer, question } from "./turn.js";
+import { words } from "./words.js";
+
+export function columnView(conversation, column, on) {
+  const log = make("div", { class: "log", role: "log", "aria-label": `${words.answers}: ${column.model}` });
+  const node = make("section", { class: "column", tabindex: 0, "aria-label": column.model }, log);
+  const answers = new Map();
+  let following = true;
+  node.addEventListener("scroll", () => { following = node.scrollHeight - node.scrollTop - node.clientHeight < 60; }, { passive: true });
+  const follow = () => { if (following) node.scrollTop = node.scrollHeight; };
+  new ResizeObserver(follow).observe(log);
+
+  const draw = () => {
+    answers.clear();
+    const turns = way(conversation, column.leaf).map(turn => {
+      const others = versions(conversation, turn);
+      if (turn.role === "user") return question(turn, others, on);
+      const view = answer(turn, others, on);
+      answers.set(turn.id, view);
+      return view.node;
+    });
+    log.replaceChildren(...(turns.length ? turns : [make("p", { class: "greeting" }, words.greeting)]));
+  };
+  draw();
+  return { node, draw, update: turn => answers.get(turn.id)?.update(), toEnd: () => { following = true; follow(); } };
+}

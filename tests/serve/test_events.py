@@ -1,0 +1,46 @@
+"""Answers over HTTP: work ends when its client leaves, whatever is being sent at that moment."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+
+from jaxchat.serve.events import Events
+
+
+@pytest.mark.parametrize("turns", range(8))  # of the loop, between a chunk and the client's leaving
+def test_a_client_that_leaves_while_a_chunk_is_sent_ends_the_answer(turns: int) -> None:
+    async def leave() -> int:
+        left = asyncio.Event()
+        sent = 0
+
+        async def rows() -> AsyncGenerator[dict[str, Any], None]:
+            for i in range(1000):
+                await asyncio.sleep(0)
+                yield {"i": i}
+
+        async def send(message: Any) -> None:
+            nonlocal sent
+            sent += 1
+            if sent == 20:
+                leaving.append(asyncio.ensure_future(soon()))
+
+        async def soon() -> None:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            left.set()
+
+        async def receive() -> dict[str, str]:
+            await left.wait()
+            return {"type": "http.disconnect"}
+
+        leaving: list[Any] = []
+        ended: list[bool] = []
+        await Events(rows(), lambda: ended.append(True))({"type": "http"}, receive, send)
+        assert ended == [True]
+        return sent
+
+    assert asyncio.run(leave()) < 60
