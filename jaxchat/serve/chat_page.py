@@ -1,8 +1,8 @@
 """The chat at `/`, a client of our own API like any other.
 
-Elements, modules and style sheets as browsers have them, and Markdown by markdown-it-py on this side: Gradio and NiceGUI
-need inline scripts, which a strict Content-Security-Policy forbids, and know no branches, no history in the browser and
-no two models side by side, so that we would write as much beside them.
+Elements, modules and style sheets as browsers have them, and Markdown by markdown-it-py on this side: Gradio and
+NiceGUI need inline scripts, which a strict Content-Security-Policy forbids, and know no branches and no history in the
+browser, so that as much would be written beside them.
 """
 
 from __future__ import annotations

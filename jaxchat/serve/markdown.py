@@ -1,5 +1,5 @@
-"""A model's Markdown as HTML that does nothing: tags are shown as text, images are not fetched, links go no further than
-the web and mail, nothing is styled in place, so that the strictest Content-Security-Policy can stand over it."""
+"""A model's Markdown as HTML that does nothing: tags are shown as text, images are not fetched, links go no further
+than the web and mail, nothing is styled in place, so that the strictest Content-Security-Policy can stand over it."""
 
 from __future__ import annotations
 

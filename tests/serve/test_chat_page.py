@@ -1,4 +1,4 @@
-"""The chat page in a browser, under its Content-Security-Policy: whatever breaks that or fails in a script fails here."""
+"""The chat page in a browser, under its Content-Security-Policy: what breaks that or fails in a script fails here."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -86,16 +87,15 @@ def test_an_answer_streams_and_its_markdown_does_nothing(visit: Open, engine: Fa
     tail = '\n\n<img src=x onerror="alert(1)"> [x](javascript:alert(1)) ![y](http://elsewhere.example/y.png)'
     engine.answer = lambda prompt: f"So **be** it.\n\n|a|b|\n|--|-:|\n|1|2|\n\n```python\n{code}```{tail}"
     page = visit()
-    engine.go.clear()
+    gate = threading.Semaphore(0)
+    engine.go = SimpleNamespace(wait=gate.acquire)  # type: ignore[assignment]
     page.get_by_label("Message", exact=True).fill("Hello")
     page.keyboard.press("Enter")
     page.locator('.turn.assistant[aria-busy="true"] .dots').wait_for()
-    first = len("So **be** it.".encode()) // engine.size
-    for _ in range(first):  # a few deltas, and the rest is not there yet
-        engine.go.set()
-        engine.go.clear()
-        time.sleep(0.02)
-    engine.go.set()
+    gate.release(5)  # deltas of three bytes; the rest is not there yet
+    page.locator(".turn.assistant strong", has_text="be").wait_for()
+    assert said(page) == ["So be it."] and page.get_by_role("button", name="Stop").is_visible()
+    gate.release(1000)
     settle(page)
     page.locator(".turn.assistant td.to-right").wait_for()
     answer = page.locator(".turn.assistant .said")
@@ -185,7 +185,9 @@ def test_the_settings_change_what_the_request_carries(visit: Open, engine: FakeE
     assert carried[2]["temperature"] == 0.35 and "max_tokens" not in carried[2]
 
 
-def test_thumbs_are_stored_and_become_preferences(visit: Open, engine: FakeEngine, service: Service, tmp_path: Path) -> None:
+def test_thumbs_are_stored_and_become_preferences(
+    visit: Open, engine: FakeEngine, service: Service, tmp_path: Path
+) -> None:
     counting(engine)
     page = visit()
     say(page, "Hello")
@@ -204,10 +206,15 @@ def test_thumbs_are_stored_and_become_preferences(visit: Open, engine: FakeEngin
     assert [row["rating"] for row in read_feedback(path)] == ["up", "none"]
 
 
-def test_two_models_side_by_side_have_histories_of_their_own(visit: Open, engine: FakeEngine, other: FakeEngine) -> None:
+def test_two_models_side_by_side_have_histories_of_their_own(
+    visit: Open, engine: FakeEngine, other: FakeEngine
+) -> None:
     counting(engine)
     page = visit()
-    assert page.get_by_label("Model", exact=True).locator("option").all_inner_texts() == ["fake", "other"]  # base cannot
+    assert page.get_by_label("Model", exact=True).locator("option").all_inner_texts() == [
+        "fake",
+        "other",
+    ]  # base cannot
     page.get_by_label("Two models side by side").click()
     say(page, "Hello")
     say(page, "And now?")
@@ -289,12 +296,12 @@ def test_it_speaks_chinese_to_who_reads_it_and_to_who_asks(visit: Open) -> None:
 
 
 def test_both_languages_say_the_same_things(visit: Open) -> None:
-    keys = """async () => {
+    page = visit()
+    english, chinese = page.evaluate("""async () => {
         const text = await (await fetch('pages/words.js')).text();
-        return ['ENGLISH', 'CHINESE'].map(name =>
-            [...text.split(`const ${name} = {`)[1].split('};')[0].matchAll(/(?:^|, | {2})(\\\\w+): "/gm)].map(found => found[1]));
-    }"""
-    english, chinese = visit().evaluate(keys.replace("\\\\", "\\"))
+        const parts = ['ENGLISH', 'CHINESE'].map(name => text.split(`const ${name} = {`)[1].split('};')[0]);
+        return parts.map(part => [...part.matchAll(/(?:, | {2})(\\w+): "/g)].map(found => found[1]));
+    }""")
     assert english == chinese and len(english) > 60
 
 
@@ -327,7 +334,8 @@ def test_every_control_has_a_name(visit: Open) -> None:
     say(page, "Hello")
     page.get_by_role("button", name="Settings").click()
     nameless = """() => [...document.querySelectorAll('button, input, select, textarea')]
-        .filter(node => !(node.ariaLabel || node.labels?.length || node.textContent.trim())).map(node => node.outerHTML)"""
+        .filter(node => !(node.ariaLabel || node.labels?.length || node.textContent.trim()))
+        .map(node => node.outerHTML)"""
     assert page.evaluate(nameless) == []
 
 

@@ -8,8 +8,12 @@ export function columnView(conversation, column, on) {
   const log = make("div", { class: "log", role: "log", "aria-label": `${words.answers}: ${column.model}` });
   const node = make("section", { class: "column", tabindex: 0, "aria-label": column.model }, log);
   const answers = new Map();
-  let following = true;
-  node.addEventListener("scroll", () => { following = node.scrollHeight - node.scrollTop - node.clientHeight < 60; }, { passive: true });
+  let following = true, before = 0;
+  node.addEventListener("scroll", () => { // going up stops it, not that something grew meanwhile
+    if (node.scrollTop < before - 2) following = false;
+    if (node.scrollHeight - node.scrollTop - node.clientHeight < 60) following = true;
+    before = node.scrollTop;
+  }, { passive: true });
   const follow = () => { if (following) node.scrollTop = node.scrollHeight; };
   new ResizeObserver(follow).observe(log);
 
