@@ -6,7 +6,9 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-LONGEST = 200_000  # characters of a text
+# Brackets that close nothing, and some languages' rules, take a time that grows with the square of these characters.
+LONGEST = 40_000  # of texts
+COLOURED = 4_000  # of a block of code; a longer one is left plain
 
 
 @cache
@@ -30,12 +32,14 @@ def as_html(text: str) -> str:
 
 
 def _highlighted(code: str, language: str, _: str) -> str:
-    """Empty, which has it escaped and left plain, for a language that nobody knows."""
+    """Empty, which has it escaped and left plain, for long code and a language that nobody knows."""
     from pygments import highlight
     from pygments.formatters import HtmlFormatter
     from pygments.lexers import get_lexer_by_name
     from pygments.util import ClassNotFound
 
+    if len(code) > COLOURED:
+        return ""
     try:
         return highlight(code, get_lexer_by_name(language, stripnl=False), HtmlFormatter(nowrap=True))
     except ClassNotFound:

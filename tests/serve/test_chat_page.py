@@ -15,6 +15,7 @@ import pytest
 from jaxchat.serve.app import Service
 from jaxchat.serve.feedback import Feedback, export_preferences, read_feedback
 from jaxchat.serve.keys import Keys, add_key
+from jaxchat.serve.markdown import COLOURED, LONGEST, as_html
 from tests.serve.conftest import FakeEngine, served
 
 
@@ -149,6 +150,7 @@ def test_answering_again_and_editing_grow_branches_that_stay(visit: Open, engine
     assert "uno" in prompt(engine) and "one" not in prompt(engine)
     page.get_by_label("Earlier version").first.click()
     assert said(page, "user") == ["one", "two"] and said(page) == ["answer 2", "answer 3"]
+    assert page.locator(":focus").get_attribute("aria-label") == "Later version"  # for who goes on by the keyboard
     page.get_by_label("Earlier version").nth(1).click()
     page.reload()
     page.locator(".turn.assistant").first.wait_for()
@@ -396,4 +398,6 @@ def test_markdown_has_a_bound(client: Any) -> None:
     assert client.post("/markdown", json={"texts": ["*a*", "b"]}).json() == {
         "html": ["<p><em>a</em></p>\n", "<p>b</p>\n"]
     }
-    assert client.post("/markdown", json={"texts": ["a" * 100_001] * 2}).status_code == 413
+    assert client.post("/markdown", json={"texts": ["a" * (LONGEST // 2 + 1)] * 2}).status_code == 413
+    colours = [as_html(f"```python\n{'a = 1  # <b>' * n}\n```").count("<span") > 0 for n in (1, COLOURED // 12 + 1)]
+    assert colours == [True, False]

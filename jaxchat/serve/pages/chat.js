@@ -67,7 +67,11 @@ async function rate(turn, rating) {
 const handlers = column => ({
   writing: talk.isWriting,
   rate,
-  show: turn => { column.leaf = latest(current, turn, column.model); saved(current); draw(); },
+  show: turn => {
+    column.leaf = latest(current, turn, column.model);
+    saved(current);
+    views[current.columns.indexOf(column)].draw(turn);
+  },
   edit: (turn, text) => { talk.stop(current); talk.askAnew(current, turn, text, on); parts.field.focus(); },
   again: turn => { talk.stop(current); talk.answerAnew(current, column, turn, on); parts.field.focus(); },
 });

@@ -17,7 +17,10 @@ export function columnView(conversation, column, on) {
   const follow = () => { if (following) node.scrollTop = node.scrollHeight; };
   new ResizeObserver(follow).observe(log);
 
-  const draw = () => {
+  /** `at`: a version that was chosen; its buttons keep the focus, and the page its place. */
+  const draw = at => {
+    if (at) following = false;
+    const place = node.scrollTop;
     answers.clear();
     const turns = way(conversation, column.leaf).map(turn => {
       const others = versions(conversation, turn);
@@ -27,6 +30,9 @@ export function columnView(conversation, column, on) {
       return view.node;
     });
     log.replaceChildren(...(turns.length ? turns : [make("p", { class: "greeting" }, words.greeting)]));
+    if (!at) return;
+    node.scrollTop = place;
+    log.children[way(conversation, column.leaf).indexOf(at)].querySelector(".versions button:not(:disabled)").focus({ preventScroll: true });
   };
   draw();
   return { node, draw, update: turn => answers.get(turn.id)?.update(), toEnd: () => { following = true; follow(); } };

@@ -7,9 +7,11 @@ const read = key => { try { return JSON.parse(localStorage.getItem(key)); } catc
 export const setting = name => read(SETTING + name);
 export const set = (name, value) => { try { localStorage.setItem(SETTING + name, JSON.stringify(value)); } catch { /* lasts as long as the page */ } };
 
+const keys = () => { try { return Object.keys(localStorage); } catch { return []; } }; // a browser may forbid it
+
 /** All of them, the last that was changed first. */
 export const conversations = () =>
-  Object.keys(localStorage).filter(key => key.startsWith(CONVERSATION)).map(read).filter(Boolean)
+  keys().filter(key => key.startsWith(CONVERSATION)).map(read).filter(Boolean)
     .sort((a, b) => b.changed - a.changed);
 
 export const conversation = id => read(CONVERSATION + id);
@@ -19,7 +21,7 @@ export const keep = conversation => {
   try { localStorage.setItem(CONVERSATION + conversation.id, JSON.stringify(conversation)); return true; } catch { return false; }
 };
 
-export const remove = id => localStorage.removeItem(CONVERSATION + id);
+export const remove = id => { try { localStorage.removeItem(CONVERSATION + id); } catch { /* nothing was kept */ } };
 
 /** Calls `changed` with the id of a conversation that another tab wrote or removed. */
 export const onOtherTab = changed =>

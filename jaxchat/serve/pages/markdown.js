@@ -3,7 +3,7 @@ import { request } from "./api.js";
 import { copied, make, tell, button } from "./dom.js";
 import { words } from "./words.js";
 
-const AT_ONCE = 100_000; // characters of one request
+const AT_ONCE = 40_000; // characters of one request; longer texts stay plain
 const known = new Map();
 let waiting = [];
 
@@ -12,7 +12,7 @@ async function flush() {
   waiting = [];
   while (batch.length) {
     const part = [batch.shift()];
-    for (let size = part[0].text.length; batch.length && part.length < 200 && (size += batch[0].text.length) < AT_ONCE;) part.push(batch.shift());
+    for (let size = part[0].text.length; batch.length && part.length < 200 && (size += batch[0].text.length) <= AT_ONCE;) part.push(batch.shift());
     try {
       const { html } = await (await request("markdown", { texts: part.map(one => one.text) })).json();
       part.forEach((one, i) => one.done(html[i]));
@@ -22,7 +22,7 @@ async function flush() {
   }
 }
 
-const rendered = text => new Promise(done => {
+const rendered = text => text.length > AT_ONCE ? Promise.resolve(null) : new Promise(done => {
   if (!waiting.length) queueMicrotask(flush);
   waiting.push({ text, done });
 });
