@@ -109,6 +109,28 @@ def test_an_answer_streams_and_its_markdown_does_nothing(visit: Open, engine: Fa
     assert page.evaluate("navigator.clipboard.readText()") == code
 
 
+def test_the_end_is_kept_in_sight_unless_one_scrolls_up(visit: Open, engine: FakeEngine) -> None:
+    gate = threading.Semaphore(0)
+    engine.answer, engine.size = lambda prompt: "".join(f"line {i}\n\n" for i in range(100)), 8
+    engine.go = SimpleNamespace(wait=gate.acquire)  # type: ignore[assignment]
+    page = visit()
+    page.get_by_label("Message", exact=True).fill("Count")
+    page.keyboard.press("Enter")
+    gate.release(60)
+    page.get_by_text("line 50", exact=True).wait_for()
+    below = """node => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() =>
+        done(node.scrollHeight - node.scrollTop - node.clientHeight))))"""
+    column = page.locator(".column")
+    assert column.evaluate(below) < 60
+    column.hover()
+    page.mouse.wheel(0, -600)
+    while column.evaluate(below) < 300:
+        page.wait_for_timeout(20)
+    gate.release(1000)
+    settle(page)
+    assert page.get_by_text("line 99", exact=True).count() == 1 and column.evaluate(below) > 600
+
+
 def test_stopping_ends_the_answer_at_the_server_and_keeps_what_was_said(visit: Open, engine: FakeEngine) -> None:
     engine.answer, engine.size = lambda prompt: "word " * 400, 5
     original = engine._run
