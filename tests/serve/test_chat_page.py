@@ -423,3 +423,10 @@ def test_markdown_has_a_bound(client: Any) -> None:
     assert client.post("/markdown", json={"texts": ["a" * (LONGEST // 2 + 1)] * 2}).status_code == 413
     colours = [as_html(f"```python\n{'a = 1  # <b>' * n}\n```").count("<span") > 0 for n in (1, COLOURED // 12 + 1)]
     assert colours == [True, False]
+
+
+def test_markdown_is_for_who_has_a_key(secret: str, client: Any) -> None:
+    asked = {"json": {"texts": ["*a*"]}}
+    assert client.get("/").status_code == 200  # where the key is asked for
+    assert client.post("/markdown", **asked).status_code == 401
+    assert client.post("/markdown", **asked, headers={"Authorization": f"Bearer {secret}"}).status_code == 200
