@@ -19,7 +19,7 @@ from jaxchat.models.block import Block
 from jaxchat.models.cache import Cache
 from jaxchat.models.config import DecoderConfig, Kind
 from jaxchat.models.int8 import Int8
-from jaxchat.models.layers import Fetch, Layout, Linear, norm, normal
+from jaxchat.models.layers import PRODUCT, Fetch, Layout, Linear, norm, normal
 from jaxchat.models.lookup import lookup
 from jaxchat.models.mixture import Routed
 from jaxchat.models.rotary import Rotation, rotation
@@ -29,9 +29,7 @@ from jaxchat.sharding import Rules
 Params = dict[str, Any]
 Remat = Literal["none", "dots", "full"]
 Step = Callable[[Kind, jax.Array, Any], tuple[jax.Array, Any]]
-DOTS = jax.checkpoint_policies.save_from_both_policies(
-    jax.checkpoint_policies.dots_with_no_batch_dims_saveable, jax.checkpoint_policies.save_only_these_names(SAVED)
-)
+DOTS = jax.checkpoint_policies.save_only_these_names(SAVED, PRODUCT)
 
 
 class Embed(nnx.Module):

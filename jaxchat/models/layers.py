@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec
 
 from jaxchat.mesh import platform
@@ -25,6 +26,8 @@ from jaxchat.sharding import Rules
 
 Layout = Literal["training", "decoding"]
 A = TypeVar("A", jax.Array, np.ndarray)
+# The name under which the remat policy "dots" keeps products: it does not see into a function with its own gradient.
+PRODUCT = "product"
 ACTIVATIONS = {"silu": jax.nn.silu, "gelu_tanh": jax.nn.gelu}
 
 
@@ -149,7 +152,7 @@ class Linear:
         """The product alone, of a weight as it is stored."""
         into = self.rules.activation("batch", "sequence", *self.axes[: self.inputs])
         out = self.rules.activation("batch", "sequence", *self.axes[self.inputs :])
-        return linear(x, self.fetch(weight, x.dtype), into, self.gathered, out)
+        return checkpoint_name(linear(x, self.fetch(weight, x.dtype), into, self.gathered, out), PRODUCT)
 
     def fetch(self, weight: Any, dtype: jnp.dtype) -> Any:
         """A stored weight brought into use, as Fetch does; one in few bits is still in those."""

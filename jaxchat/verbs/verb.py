@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 from tyro.conf import Positional, arg
 
+from jaxchat.absent_tpu import look_for_no_tpu
 from jaxchat.errors import InputError
 from jaxchat.large_pages import begin_again_with_large_pages
 
@@ -49,6 +50,7 @@ class Verb:
     def prepare(cls, argv: Sequence[str]) -> int | None:
         """What its process does before anything is imported; an exit status where that was all there was to do."""
         if cls.computes:
+            look_for_no_tpu()
             begin_again_with_large_pages()
         return None
 

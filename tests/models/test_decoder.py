@@ -123,20 +123,27 @@ def test_packed_conversations_are_computed_as_if_alone(params):
     assert jnp.isfinite(packed).all()
 
 
-def test_recomputing_in_the_backward_pass_changes_no_gradient(params):
+def gradient(remat):
+    """The gradient of some loss, as a function of the parameters."""
     tokens_BT, positions_BT, segments_BT = tokens(2, 10), np.tile(np.arange(10), (2, 1)), np.ones((2, 10), np.int32)
+    model = replace(MODEL, remat=remat)
 
-    def gradient(remat):
-        model = replace(MODEL, remat=remat)
+    def loss(params):
+        return jnp.mean(jnp.square(model.hidden(params, tokens_BT, positions_BT, segments_BT)[..., :3]))
 
-        def loss(params):
-            return jnp.mean(jnp.square(model.hidden(params, tokens_BT, positions_BT, segments_BT)[..., :3]))
+    return jax.jit(jax.grad(loss))
 
-        return jax.jit(jax.grad(loss))(params)
 
-    whole = gradient("none")
+def test_recomputing_in_the_backward_pass_changes_no_gradient(params):
+    whole = gradient("none")(params)
     for remat in ("dots", "full"):
-        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-7), whole, gradient(remat))
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-7), whole, gradient(remat)(params))
+
+
+def test_a_layers_products_are_kept_where_dots_are_to_be(params):
+    """In the one loop over layers of the backward pass: q, k, v, o, gate and up again, or not."""
+    products = {remat: str(gradient(remat).trace(params).jaxpr).count("dot_general") for remat in ("dots", "full")}
+    assert products["full"] - products["dots"] >= 6
 
 
 def test_reading_through_a_cache_in_parts_is_reading_at_once(params):
