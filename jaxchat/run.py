@@ -50,6 +50,7 @@ from jaxchat.train.clock import Clock
 from jaxchat.train.curve import draw_losses
 from jaxchat.train.divergence import Policy, Skip, Stop, skipping
 from jaxchat.train.folder import RunFolder
+from jaxchat.train.goodput import REPORT, write_report
 from jaxchat.train.metrics import read_metrics
 from jaxchat.train.optim import OptimConfig
 from jaxchat.train.profile import Profile
@@ -312,8 +313,11 @@ def train(config: Train, run: Path, profile: Profile | None = None) -> Trained:
         )
         if restored is not None and restored >= steps:
             records = read_metrics(folder.metrics)
-            if not folder.curve.exists():  # killed between its last checkpoint and the drawing
-                draw_losses(records, folder.curve, title=str(run))
+            if jax.process_index() == 0:  # killed between its last checkpoint and its end
+                if not folder.curve.exists():
+                    draw_losses(records, folder.curve, title=str(run))
+                if not (run / REPORT).exists():
+                    write_report(run)
             scores = last_scores(records)
             return Trained(run, restored, steps, scores[1] if scores else None)
         with clock.on("restore"):

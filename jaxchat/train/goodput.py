@@ -44,15 +44,20 @@ class TimeLog:
         if self._file is None:
             return None
         self._file.close()
-        report = account(read(self.run))
-        with replacing(self.run / REPORT) as file:
-            json.dump(report, file, indent=2)
-        return report
+        return write_report(self.run)
 
     def _write(self, line: dict[str, Any]) -> None:
         if self._file is not None:
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()  # survives the process, however it ends
+
+
+def write_report(run: Path) -> dict[str, Any]:
+    """RUN/goodput.json from RUN/goodput.jsonl; returns it."""
+    report = account(read(run))
+    with replacing(run / REPORT) as file:
+        json.dump(report, file, indent=2)
+    return report
 
 
 def read(run: Path) -> list[dict[str, Any]]:

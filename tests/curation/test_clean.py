@@ -204,7 +204,7 @@ def test_a_scorer_of_ones_own(written) -> None:
     own = Profanity(scorer=f"{__name__}:swears")
     sys.modules[__name__].swears = swears  # importlib mode gives test modules names of their own
     stats = clean([folder], None, Cleaning(profanity=own), workers=1)
-    assert stats["reasons"] == {"profanity: profanity": 1}
+    assert stats["reasons"] == {"profanity: a profane turn": 1}
     assert clean([folder], None, workers=1)["rows_used"] == 2
 
 
