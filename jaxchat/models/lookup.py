@@ -18,7 +18,7 @@ from jaxchat.sharding import Rules, names
 
 
 def lookup(table_VD: jax.Array, tokens_BT: jax.Array, rules: Rules, dtype: jnp.dtype) -> jax.Array:
-    """The vectors of the tokens, (B, T, D), of this dtype. table_VD: as it is stored, ("vocab", "embed")."""
+    """The vectors of the tokens, (B, T, D), of this dtype. table_VD: ("vocab", "embed")."""
     sizes = jax.sharding.get_abstract_mesh().shape
     stored, rows = rules.weight("vocab", "embed"), rules.activation("batch", "sequence")
     vocab, width = (tuple(axis for axis in names(entry) if sizes[axis] > 1) for entry in stored)
@@ -47,4 +47,4 @@ def lookup(table_VD: jax.Array, tokens_BT: jax.Array, rules: Rules, dtype: jnp.d
             x_BTD = jax.lax.all_to_all(x_BTD, axis, 0, 2, tiled=True)
         return x_BTD
 
-    return local(table_VD, jax.sharding.reshard(tokens_BT, rows))
+    return local(jax.sharding.reshard(table_VD, stored), jax.sharding.reshard(tokens_BT, rows))
