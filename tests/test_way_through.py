@@ -73,7 +73,9 @@ def test_the_whole_way(run, monkeypatch: pytest.MonkeyPatch):
     assert "began with seed 0 and now it is 1" in run("train mine.py --run run --sources packed --seed 1", status=2)
     assert run("train mine.py --run run --sources packed").startswith("trained 3 steps")
 
-    assert run("eval run run@3 --data packed/heldout talk --out scores.json") == "2 x 2 scores in scores.json"
+    assert run("eval run run@3 --data packed/heldout talk --out scores.json") == (
+        "2 x 2 scores in scores.json, to look at in scores.html"
+    )
     scores = json.loads(Path("scores.json").read_text())["models"]
     assert list(scores) == ["run", "run@3"] and scores["run"] == scores["run@3"]
     assert scores["run"]["packed/heldout"]["assistant"]["tokens"] < scores["run"]["talk"]["assistant"]["tokens"]
