@@ -338,7 +338,8 @@ def _command(config: Train, place: Path, run: Path) -> list[str]:
         "from jaxchat.train.optim import OptimConfig\nfrom jaxchat.train.session import CheckpointConfig, HeldOut\n\n"
         "def config():\n"
         f"    data = DataConfig((Folder(Path({str(source.path)!r})),), 8, 64, 0.1, cache=Path({str(cache)!r}))\n"
-        "    return Train(replace(tiny(), vocab_size=320), data, NewTokenizer(), optim=OptimConfig(peak_lr=1e-2),\n"
+        "    return Train(replace(tiny(), vocab_size=320), data=data, tokenizer=NewTokenizer(),\n"
+        "        optim=OptimConfig(peak_lr=1e-2),\n"
         f"        checkpoint=CheckpointConfig({config.checkpoint.every}), held_out=HeldOut({config.held_out.every}),\n"
         f"        steps={config.steps})\n"
     )

@@ -328,7 +328,7 @@ class Engine:
                     return
                 job = self._waiting.pop()
                 prompt = job.request.prompt
-                taken = self._rows.take(prompt)
+                taken = self._rows.take(() if self._runner.reads_whole else prompt)
                 job.row, job.ticket.reused = taken.row, taken.reused
                 self._running.append(job)
                 self._counts["prompt_tokens"] += len(prompt)
@@ -341,6 +341,11 @@ class Engine:
         """Reads a piece of the prompts that have waited longest: the shape that reads most in its time, of those that
         keep who writes waiting no longer than PATIENCE for each prompt that is to be read."""
         runner = self._runner
+        if runner.reads_whole:
+            job = reading[0]
+            assert job.row is not None
+            runner.read({job.row: job.unread}, next(T for _, T in runner.pieces if len(job.unread) <= T))
+            return
         writes = len(reading) < len(self._running)
         patience = PATIENCE * len(reading) * runner.write_seconds(len(self._running)) if writes else float("inf")
 

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
+from jaxchat.models.config import LongRope
 from jaxchat.models.decoder import Model, Params
 from jaxchat.models.decoding import Weights, for_decoding
 from jaxchat.progress import Bar
@@ -72,8 +73,11 @@ class Runner:
         self.rows = Rows(rows, self._shards())
         each = self.rows.each
         self.sizes = [*_powers(1, FACTOR, each), each]
+        # LongRope turns all of a prompt by how long it is, so that a prompt cannot be read before its length is known.
+        self.reads_whole = any(kind.rotary and isinstance(kind.rotary.scaling, LongRope) for kind in model.config.kinds)
+        shapes = [(1, T) for T in (*_powers(PIECES[0][1], FACTOR, context), context)] if self.reads_whole else PIECES
         self.pieces = sorted(
-            {(min(size, each), min(T, context)) for size, T in PIECES}, key=lambda one: one[0] * one[1]
+            {(min(size, each), min(T, context)) for size, T in shapes}, key=lambda one: one[0] * one[1]
         )
         self._spans = [*_powers(FIRST_SPAN, FACTOR, context), context]
         self._stops = np.array(sorted(stop_ids) or [-1], np.int32)

@@ -10,9 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.serve.conftest import browser, engine, live, service  # noqa: F401
-
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def answer(prompt: str) -> str:
@@ -30,7 +28,7 @@ def answer(prompt: str) -> str:
         ("terminal_chat", "Hi\n\nAnd?\n", ["> An answer to 1.", "> > An answer to 2."]),
     ],
 )
-def test_an_example_prints_what_was_answered(live: str, engine: Any, name: str, said: str, expected: list[str]):  # noqa: F811
+def test_an_example_prints_what_was_answered(live: str, engine: Any, name: str, said: str, expected: list[str]):
     engine.answer = answer
     command = [sys.executable, EXAMPLES / f"{name}.py", f"{live}/v1"]
     done = subprocess.run(command, input=said, capture_output=True, text=True, timeout=120)
@@ -38,7 +36,7 @@ def test_an_example_prints_what_was_answered(live: str, engine: Any, name: str, 
     assert done.stdout.splitlines()[: len(expected)] == expected
 
 
-def test_the_shop_has_a_chat(live: str, browser: Any):  # noqa: F811
+def test_the_shop_has_a_chat(live: str, browser: Any):
     page = browser.new_page()
     page.set_default_timeout(60_000)
     text = (EXAMPLES / "widget.html").read_text()
