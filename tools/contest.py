@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxchat.absent_tpu import look_for_no_tpu
+
 Contestants = Mapping[str, Callable[[], Callable[[], Any]]]
 FLAG = "--contestant"
 
@@ -28,6 +30,7 @@ def enter(contestants: Contestants, warm_up: int = 2) -> None:
     """
     if FLAG not in sys.argv:
         return
+    look_for_no_tpu()
     run = contestants[sys.argv[sys.argv.index(FLAG) + 1]]()
     for _ in range(warm_up):
         run()
