@@ -22,6 +22,7 @@ h1 { font-size: 26px; margin: 0; overflow-wrap: anywhere; } h2 { font-size: 18px
 h3 { font-size: 14px; margin: 0 0 10px; } p { margin: 4px 0 12px; color: var(--soft); }
 .tiles, .cards { display: grid; gap: 12px; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); }
 .cards { grid-template-columns: repeat(auto-fill, minmax(min(100%, 330px), 1fr)); align-items: start; }
+main > .card, main > .cards { margin-top: 12px; }
 .tile, .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 12px 14px;
   min-width: 0; }
 .tile b { display: block; font-size: 22px; font-variant-numeric: tabular-nums; } .tile span { color: var(--soft); }

@@ -84,6 +84,7 @@ def _answers(each: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _groups(each: Mapping[str, Mapping[str, Any]]) -> str:
+    """A table a kind of group, over the whole width: they grow with the models."""
     shown = []
     for kind, title in KINDS.items():
         groups = dict.fromkeys(group for figures in each.values() for group in figures["by"][kind])
@@ -97,4 +98,4 @@ def _groups(each: Mapping[str, Mapping[str, Any]]) -> str:
             rows.append((group, f"{tokens:,}", *shown_as))
         inside = table((title, "tokens", *each), rows, numbers=range(1, 2 + len(each)))
         shown.append(card(f"By {title}: perplexity of the assistant's tokens", inside))
-    return cards(shown)
+    return "".join(shown)
