@@ -3,7 +3,6 @@ reader's system is. Everything that comes from data is escaped here; what is pas
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
@@ -55,8 +54,6 @@ summary span:first-of-type { flex: 1; } summary small, .where { color: var(--sof
   overflow: hidden; } .stack .bar div { height: 18px; min-width: 1px; }
 .stack .bar i { position: absolute; top: 0; bottom: 0; width: 3px; background: var(--ink); }
 .stack.bad .head .n { color: var(--bad); }
-.chart { width: 100%; height: auto; } .chart text { fill: var(--soft); font-size: 11px; }
-.chart .grid { stroke: var(--line); } .chart .line { fill: none; stroke-width: 2; stroke-linejoin: round; }
 .key span { display: inline-block; } .key { color: var(--soft); font-size: 13px; }
 .key i { display: inline-block; width: 12px; height: 3px; margin: 0 6px 3px 12px; border-radius: 2px; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--track); padding: 8px 10px; border-radius: 6px;
@@ -197,33 +194,3 @@ def histogram(counts: list[int], first: str, last: str, labels: Iterable[str] | 
     ends = "".join(f"<span>{escape(text)}</span>" for text in (first, f"highest {largest:,}", last))
     axis = f'<div class="axis">{ends}</div>'
     return f'<div class="hist" role="img" aria-label="{alt}">{columns}</div>{axis}'
-
-
-def lines(series: Mapping[str, Sequence[tuple[float, float]]], across: str) -> str:
-    """Curves over one axis, `across` its name: points (x, y) by the curve's name; those that are no number are left
-    out."""
-    drawn = {name: [(x, y) for x, y in points if math.isfinite(x + y)] for name, points in series.items()}
-    points = [point for each in drawn.values() for point in each]
-    if not points:
-        return "<p>none</p>"
-    (left, right), (low, high) = ((min(axis), max(axis)) for axis in zip(*points))
-    wide, tall, edge = (right - left) or 1, (high - low) or 1, 44
-
-    def place(x: float, y: float) -> str:
-        return f"{edge + (x - left) / wide * (630 - edge):.1f},{10 + (high - y) / tall * 200:.1f}"
-
-    grid = "".join(
-        f'<line class="grid" x1="{edge}" x2="630" y1="{10 + 50 * i}" y2="{10 + 50 * i}"/>'
-        f'<text x="{edge - 6}" y="{14 + 50 * i}" text-anchor="end">{high - tall * i / 4:.3g}</text>'
-        for i in range(5)
-    )
-    ends = (("start", edge, f"{left:,g}"), ("middle", (edge + 630) / 2, across), ("end", 630, f"{right:,g}"))
-    axis = "".join(f'<text x="{x}" y="230" text-anchor="{anchor}">{escape(text)}</text>' for anchor, x, text in ends)
-    curves, names = "", ""
-    for i, (name, each) in enumerate(drawn.items()):
-        colour = COLOURS[i % len(COLOURS)]
-        curves += f'<polyline class="line" stroke="{colour}" points="{" ".join(place(*point) for point in each)}"/>'
-        names += f'<i style="background:{colour}"></i>{escape(name)}'
-    alt = escape(f"{', '.join(drawn)} over {across}")
-    picture = f'<svg class="chart" viewBox="0 0 640 236" role="img" aria-label="{alt}">{grid}{axis}{curves}</svg>'
-    return picture + (f'<div class="key">{names}</div>' if len(drawn) > 1 else "")
