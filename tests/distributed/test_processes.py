@@ -60,7 +60,7 @@ def test_a_run_of_four_that_loses_one_is_finished_by_four_and_by_one(tmp_path: P
 @pytest.mark.slow
 def test_a_run_killed_three_times_is_the_run_never_killed(tmp_path: Path):
     said = _tool("kill_runs.py", "--out", str(tmp_path), "--kills", "3", "--steps", "40")
-    assert "all those of one never killed" in said and "goodput" in said
+    assert "all those of the run never killed" in said and "goodput" in said
 
 
 @pytest.mark.slow
