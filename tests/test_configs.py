@@ -16,7 +16,9 @@ from jaxchat.data.config import Corpus
 from jaxchat.mesh import make_mesh
 from jaxchat.models.config import DecoderConfig
 from jaxchat.models.presets import smollm2_135m
-from jaxchat.run import Train, length_by_flag, program
+from jaxchat.run import Train
+from jaxchat.run.config import length_by_flag
+from jaxchat.run.program import program
 from jaxchat.train.record import to_json
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.py"))

@@ -37,7 +37,8 @@ def _train(config: Path, run: Path, length: int) -> None:
 
     from jaxchat.config_file import load_config
     from jaxchat.mesh import MeshConfig
-    from jaxchat.run import Train, train
+    from jaxchat.run import Train
+    from jaxchat.run.training import train
 
     with open(run.with_suffix(".log"), "a") as log:
         os.dup2(log.fileno(), 2)
@@ -72,7 +73,7 @@ def main() -> int:
     import orbax.checkpoint  # noqa: F401
     import tensorboardX  # noqa: F401
 
-    import jaxchat.run  # noqa: F401
+    import jaxchat.run.training  # noqa: F401
     from jaxchat.data.tensorflow import load
     from jaxchat.train.goodput import REPORT, sentence
 

@@ -58,7 +58,8 @@ class Plan(Verb):
         from jaxchat.plan.prices import prices
         from jaxchat.plan.table import row, table
         from jaxchat.plan.topology import topology
-        from jaxchat.run import Train, planned
+        from jaxchat.run import Train
+        from jaxchat.run.planned import planned
 
         config = getattr(self, "train", None) or load_config(self.config, Train)
         topologies = [topology(name) for name in some(tuple(filter(None, self.on.split(","))), "--on")]

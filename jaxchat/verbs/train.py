@@ -69,7 +69,9 @@ class Train(Verb):
         from jaxchat.data.config import Folder, Packed
         from jaxchat.distributed.maintenance import heeded
         from jaxchat.distributed.member import joined
-        from jaxchat.run import Train, length_by_flag, train
+        from jaxchat.run import Train
+        from jaxchat.run.config import length_by_flag
+        from jaxchat.run.training import train
         from jaxchat.train.profile import Profile
 
         config = load_config(self.config, Train)
