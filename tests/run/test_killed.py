@@ -25,7 +25,8 @@ COMMAND = """
 import sys
 from pathlib import Path
 from jaxchat.config_file import load_config
-from jaxchat.run import Train, train
+from jaxchat.run import Train
+from jaxchat.run.training import train
 sys.exit(train(load_config(sys.argv[1], Train), Path(sys.argv[2])).exit_code)
 """
 
@@ -93,7 +94,8 @@ jax.config.update("jax_cpu_collectives_implementation", "gloo")
 jax.distributed.initialize(f"127.0.0.1:{sys.argv[3]}", 2, int(sys.argv[4]))
 from jaxchat.config_file import load_config
 from jaxchat.mesh import MeshConfig
-from jaxchat.run import Train, train
+from jaxchat.run import Train
+from jaxchat.run.training import train
 train(replace(load_config(sys.argv[1], Train), mesh=MeshConfig(data=2, fsdp=2)), Path(sys.argv[2]))
 """
 
