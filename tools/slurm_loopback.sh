@@ -3,7 +3,8 @@
 # node, this user. Ends what it started, whatever becomes of the command, and exits with the command's status.
 #   bash tools/slurm_loopback.sh COMMAND [ARGUMENT ...]
 # Needs Debian's slurmctld, slurmd, slurm-client and munge, and root: slurmd starts jobs for any user. Nothing of it is
-# installed or started as a service. Exit status 77: the daemons are not here, or did not come up.
+# installed or started as a service. Exit status 77: a program is not here, or this user is not root. Daemons that are here
+# and do not come up are a break: exit status 1, with what their logs say.
 set -euo pipefail
 
 for program in munged slurmctld slurmd sbatch; do
@@ -48,16 +49,17 @@ begin() { # begin NAME COMMAND ...: a daemon in the foreground of its own log
     started+=($!)
 }
 
-await() { # await SECONDS COMMAND ...
+await() { # await SECONDS COMMAND ...: until it succeeds, while the daemon begun last is alive
     local seconds=$1
     shift
     for ((second = 0; second < seconds * 2; second++)); do
         "$@" >/dev/null 2>&1 && return
+        kill -0 "${started[-1]}" 2>/dev/null || break
         sleep 0.5
     done
     echo "Slurm did not come up ($*):" >&2
-    tail -n 5 "$folder"/*.log >&2
-    exit 77
+    tail -n 20 "$folder"/*.log >&2
+    exit 1
 }
 
 chmod 755 "$folder"

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def on_slurm(*command, **env):
-    """Runs a command beside a Slurm of its own; skips where there is none."""
+    """Runs a command beside a Slurm of its own; skips where none is installed, or none can be started by this user."""
     words = ["bash", "tools/slurm_loopback.sh", *command]
     # One device a process, whatever the tests of this process are given.
     env = os.environ | {"JAXCHAT_CLOUD_PAUSE": "1", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""} | env
@@ -30,6 +30,16 @@ def launch(tmp_path, *words):
     venv = Path(shutil.which("jaxchat")).parents[1]
     options = ("--on", "slurm", "--name", "demo", "--venv", str(venv), "--out", str(tmp_path / "run"))
     return ("bash", "cloud/launch.sh", *options, *words)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="slurmd needs root")
+def test_a_slurm_that_does_not_come_up_is_a_failure_and_not_an_absence(tmp_path):
+    for program in ("munged", "slurmctld", "slurmd", "sbatch", "munge"):
+        (tmp_path / program).write_text(f"#!/bin/sh\necho {program} is broken >&2\nexit 1\n")
+        (tmp_path / program).chmod(0o755)
+    ended = on_slurm("touch", str(tmp_path / "ran"), PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert ended.returncode == 1 and not (tmp_path / "ran").exists()
+    assert "Slurm did not come up" in ended.stderr and "munged is broken" in ended.stderr
 
 
 SMALL = ("configs/smoke_cpu.py", "--steps", "4", "--checkpoint.every", "2", "--held-out.every", "4")
