@@ -60,11 +60,21 @@ need_program() {
     [[ -n $dry_run ]] || command -v "$1" >/dev/null || refuse "$1 is not installed here; $2"
 }
 
+# What `jaxchat plan` reckons with, too.
+prices=jaxchat/plan/prices.toml
+
 # price KIND COUNT CAPACITY: dollars an hour into $hourly (empty when unknown), in words into $cost.
 price() {
-    local row on_demand spot each most=
-    row=$(awk -F '\t' -v kind="$1" '$1 == kind' "$here/prices.tsv")
-    IFS=$'\t' read -r _ _ on_demand spot <<<"$row"
+    local kind=${1,,} on_demand spot each most=
+    case $kind in
+        v5litepod) kind=v5e ;;
+        a100) kind=a100-40gb ;;
+        a100-80gb) kind=a100 ;;
+    esac
+    IFS=, read -r on_demand spot < <(awk -F '[ \t=#]+' -v kind="$kind" '
+        /^\[/ { spot = $1 == "[spot]" }
+        $1 == kind { price[spot + 0] = $2 }
+        END { print price[0] "," price[1] }' "$root/$prices")
     each=$on_demand
     if [[ $3 == spot && $spot =~ ^[0-9.]+$ ]]; then
         each=$spot
@@ -72,10 +82,10 @@ price() {
         most="at most "
     fi
     hourly=
-    cost="an unknown price ($1 is not in cloud/prices.tsv)"
+    cost="an unknown price ($1 is not in $prices)"
     if [[ -n $each ]]; then
         hourly=$(awk -v each="$each" -v count="$2" 'BEGIN { printf "%.2f", each * count }')
-        cost="$most\$$hourly an hour ($2 x \$$each, cloud/prices.tsv)"
+        cost="$most\$$hourly an hour ($2 x \$$each, $prices)"
     fi
 }
 

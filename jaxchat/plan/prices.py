@@ -1,4 +1,4 @@
-"""What a chip costs by the hour: a table that its user can edit."""
+"""What a chip costs by the hour: a table that its user can edit, and that cloud/launch.sh reads as well."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ TABLE = Path(__file__).parent / "prices.toml"
 
 
 def prices(file: Path | None = None) -> dict[str, float]:
-    """US dollars a chip and hour, by the kind of chip; a kind that `file` does not name keeps jaxchat's own price.
+    """US dollars a chip and hour on demand, by the kind of chip that can be planned for; a kind that `file` does not
+    name keeps jaxchat's own price.
 
     Raises InputError for a file that is not such a table.
     """
-    return _read(TABLE) | (_read(file) if file else {})
+    own = _read(TABLE)
+    table = own | (_read(file) if file else {})
+    for kind in table.keys() - own.keys():
+        raise InputError(f"{file}: {kind} is no kind of chip; there are {', '.join(own)}")
+    return {kind: table[kind] for kind in CHIPS}
 
 
 def _read(file: Path) -> dict[str, float]:
@@ -24,9 +29,8 @@ def _read(file: Path) -> dict[str, float]:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{file} is not a table of prices: {error}; write lines such as v5e = 1.20") from error
+    table.pop("spot", None)  # launch.sh's: what may be taken away has no price that a plan could count on
     for kind, price in table.items():
-        if kind not in CHIPS:
-            raise InputError(f"{file}: {kind} is no kind of chip; there are {', '.join(CHIPS)}")
         if isinstance(price, bool) or not isinstance(price, int | float) or price < 0:
             raise InputError(f"{file}: {kind} costs {price!r}; write dollars a chip and hour, such as {kind} = 1.20")
     return {kind: float(price) for kind, price in table.items()}
