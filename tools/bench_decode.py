@@ -16,9 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from contest import FLAG, Contestants, enter, measure, result, transformers_llama, write
-
-from jaxchat.large_pages import begin_again_with_large_pages
+from contest import FLAG, Contestants, engine_of_smollm2, enter, measure, result, transformers_llama, write
 
 PROMPT = 16
 BATCHES = (1, 8)
@@ -26,25 +24,10 @@ OURS, PEER = "jaxchat", "transformers f32"
 
 
 def jaxchat_generate(rows: int, tokens: int) -> Callable[[], None]:
-    begin_again_with_large_pages()
-    import jax
-
-    from jaxchat.mesh import make_mesh
-    from jaxchat.models.decoder import Model
-    from jaxchat.models.presets import smollm2_135m
-    from jaxchat.sample.engine import Engine
+    engine = engine_of_smollm2(rows, context=PROMPT + tokens)
     from jaxchat.sample.generate import generate
     from jaxchat.sample.methods import Sampling
-    from jaxchat.testing import ByteTokenizer
 
-    class Mute(ByteTokenizer):
-        def decode(self, ids: object, *, skip_special_tokens: bool = False) -> str:
-            return ""  # ids of a vocabulary that has no text
-
-    model, mesh = Model(smollm2_135m()), make_mesh()
-    with jax.set_mesh(mesh):
-        params = jax.jit(model.init)(jax.random.key(0))
-    engine = Engine(model, params, Mute(), mesh, slots=rows, context=PROMPT + tokens)
     greedy = Sampling(temperature=0, max_tokens=tokens, ignore_eos=True)
 
     def run() -> None:

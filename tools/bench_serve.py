@@ -21,10 +21,12 @@ import urllib.request
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from contest import FLAG, Contestants, enter, figures, result, transformers_llama, write
+from contest import FLAG, Contestants, engine_of_smollm2, enter, figures, result, transformers_llama, write
 
-from jaxchat.large_pages import begin_again_with_large_pages
+if TYPE_CHECKING:
+    from jaxchat.models.decoding import Weights
 
 PROMPT = 50
 PARAMETERS = 134_515_008
@@ -32,26 +34,11 @@ Figures = dict[str, float]
 Run = Callable[[], Figures]
 
 
-def engine(weights: str, at_once: int, tokens: int) -> Run:
-    begin_again_with_large_pages()
-    import jax
-
-    from jaxchat.mesh import make_mesh
-    from jaxchat.models.decoder import Model
-    from jaxchat.models.presets import smollm2_135m
-    from jaxchat.sample.engine import Engine
+def engine(weights: Weights, at_once: int, tokens: int) -> Run:
+    made = engine_of_smollm2(min(at_once, 64), context=512, weights=weights)
     from jaxchat.sample.methods import Sampling
     from jaxchat.sample.request import Delta, Request
-    from jaxchat.testing import ByteTokenizer
 
-    class Mute(ByteTokenizer):
-        def decode(self, ids: object, *, skip_special_tokens: bool = False) -> str:
-            return ""  # ids of a vocabulary that has no text
-
-    model, mesh = Model(smollm2_135m()), make_mesh()
-    with jax.set_mesh(mesh):
-        params = jax.jit(model.init)(jax.random.key(0))
-    made = Engine(model, params, Mute(), mesh, slots=min(at_once, 64), context=512, weights=weights)  # type: ignore[arg-type]
     made.compile()
     greedy = Sampling(temperature=0, max_tokens=tokens, ignore_eos=True)
 

@@ -13,9 +13,14 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxchat.absent_tpu import look_for_no_tpu
+from jaxchat.large_pages import begin_again_with_large_pages
+
+if TYPE_CHECKING:
+    from jaxchat.models.decoding import Weights
+    from jaxchat.sample.engine import Engine
 
 Contestants = Mapping[str, Callable[[], Callable[[], Any]]]
 FLAG = "--contestant"
@@ -92,6 +97,27 @@ def _answer(worker: subprocess.Popen[str], name: str) -> str:
     if not line:
         sys.exit(f"{name} ended with exit code {worker.wait()}")
     return line
+
+
+def engine_of_smollm2(slots: int, context: int, weights: Weights = "whole") -> Engine:
+    """SmolLM2-135M's shape in jaxchat's engine, with random weights and as the command line runs it: in large pages."""
+    begin_again_with_large_pages()
+    import jax
+
+    from jaxchat.mesh import make_mesh
+    from jaxchat.models.decoder import Model
+    from jaxchat.models.presets import smollm2_135m
+    from jaxchat.sample.engine import Engine
+    from jaxchat.testing import ByteTokenizer
+
+    class Mute(ByteTokenizer):
+        def decode(self, ids: object, *, skip_special_tokens: bool = False) -> str:
+            return ""  # ids of a vocabulary that has no text
+
+    model, mesh = Model(smollm2_135m()), make_mesh()
+    with jax.set_mesh(mesh):
+        params = jax.jit(model.init)(jax.random.key(0))
+    return Engine(model, params, Mute(), mesh, slots=slots, context=context, weights=weights)
 
 
 def transformers_llama() -> Any:
