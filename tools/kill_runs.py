@@ -12,7 +12,6 @@ half a minute otherwise.
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import os
@@ -21,7 +20,7 @@ import sys
 import time
 from pathlib import Path
 
-from processes import COMPILED_ONCE, small_run, steps
+from processes import COMPILED_ONCE, options, small_run, steps
 
 SECONDS = ("seconds", "time", "tokens_per_second")
 
@@ -61,12 +60,7 @@ def without_seconds(run: Path) -> list[dict]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="an empty folder")
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=time.time_ns() % 2**32)
-    arguments = parser.parse_args()
+    arguments = options(__doc__, kills=20, steps=100)
     out, length, rng = arguments.out.absolute(), arguments.steps, random.Random(arguments.seed)
     config = small_run(out)
     os.environ |= COMPILED_ONCE | {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(out / "compiled")}

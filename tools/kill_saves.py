@@ -9,7 +9,6 @@ one), read it back to the bit, and go on. Exit status 1 where it is not so.
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import random
 import sys
@@ -19,14 +18,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from processes import options
+
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="an empty folder")
-    parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--megabytes", type=int, default=12)
-    parser.add_argument("--seed", type=int, default=time.time_ns() % 2**32)
-    arguments = parser.parse_args()
+    arguments = options(__doc__, kills=50, megabytes=12)
     import jax  # noqa: F401  # loaded once, in the process that all others are forked from
     import orbax.checkpoint  # noqa: F401
 

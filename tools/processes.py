@@ -6,6 +6,7 @@ a network namespace of its own.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -46,6 +47,16 @@ def config() -> Train:
         steps=100,
     )
 """
+
+
+def options(doc: str | None, **numbers: int) -> argparse.Namespace:
+    """The command line of a tool that kills at random: --out, --seed, and `numbers` with what they are otherwise."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="an empty folder")
+    for name, number in numbers.items():
+        parser.add_argument(f"--{name}", type=int, default=number)
+    parser.add_argument("--seed", type=int, default=time.time_ns() % 2**32)
+    return parser.parse_args()
 
 
 def small_run(folder: Path) -> Path:
