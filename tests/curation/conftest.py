@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import random
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +11,7 @@ from types import ModuleType
 import pytest
 
 from jaxchat.chat.conversation import Conversation, Message
+from tests.tool import tool
 
 _LETTERS = random.Random(11)
 SYLLABLES = [a + b + c for a in "bcdfghlmnprstvw" for b in "aeiou" for c in ("", "n", "r", "s", "l", "ck", "t")]
@@ -91,5 +90,4 @@ def written(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def check_planted() -> ModuleType:
     """tools/check_planted.py, and as its `planted` what it plants."""
-    sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
-    return importlib.import_module("check_planted")
+    return tool("check_planted")

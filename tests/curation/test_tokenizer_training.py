@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import random
 from pathlib import Path
 from pydoc_data.topics import topics
-from types import ModuleType
 
 import pytest
 
@@ -15,21 +13,12 @@ from jaxchat.__main__ import main
 from jaxchat.chat.conversation import read_conversations
 from jaxchat.chat.tokenizer import load_tokenizer
 from jaxchat.chat.train_sentencepiece import train_sentencepiece
-
-TOOL = Path(__file__).parents[2] / "tools" / "check_tokenizer.py"
+from tests.tool import tool
 
 KINDS = {"unigram": (), "bpe": ("--model", "bpe"), "byte-level": ("--kind", "bpe"), "phrases": ("--phrases",)}
 
 
-def load_tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("check_tokenizer", TOOL)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-check_tokenizer = load_tool()
+check_tokenizer = tool("check_tokenizer")
 
 
 @pytest.fixture(scope="module")

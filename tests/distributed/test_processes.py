@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-TOOLS = Path(__file__).parents[2] / "tools"
+from tests.tool import TOOLS, tool
 
-
-@pytest.fixture(scope="module")
-def tool() -> ModuleType:
-    """tools/processes.py, which is no part of the package."""
-    spec = importlib.util.spec_from_file_location("processes", TOOLS / "processes.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["processes"] = module
-    spec.loader.exec_module(module)
-    return module
+PROCESSES = tool("processes")
 
 
 def _tool(name: str, *words: str) -> str:
@@ -34,20 +23,20 @@ def _tool(name: str, *words: str) -> str:
 
 
 @pytest.mark.slow
-def test_two_processes_refuse_what_differs_between_them_and_stop_together(tool: ModuleType, tmp_path: Path):
-    config, run = tool.small_run(tmp_path), tmp_path / "run"
-    command = tool.train(config, run, "--steps", "40", "--mesh.data", "2")
-    with tool.Job(command, 2, tmp_path / "differ", more=lambda process: ["--seed", str(process)]) as job:
+def test_two_processes_refuse_what_differs_between_them_and_stop_together(tmp_path: Path):
+    config, run = PROCESSES.small_run(tmp_path), tmp_path / "run"
+    command = PROCESSES.train(config, run, "--steps", "40", "--mesh.data", "2")
+    with PROCESSES.Job(command, 2, tmp_path / "differ", more=lambda process: ["--seed", str(process)]) as job:
         assert job.wait(300) == [2, 2]
         for process in range(2):
             assert [line for line in job.causes(process) if "process 1 has seed 1 and process 0 has 0" in line]
     assert not run.exists()
-    with tool.Job(command, 2, tmp_path / "stop") as job:
-        tool.wait_for_step(run, 6, job)
+    with PROCESSES.Job(command, 2, tmp_path / "stop") as job:
+        PROCESSES.wait_for_step(run, 6, job)
         os.kill(job.processes[1].pid, signal.SIGTERM)
         assert job.wait(120) == [143, 143]
         assert ["stopped and saved" in job.said(process) for process in range(2)] == [True, False], "the first speaks"
-    stopped = max(tool.losses(run))
+    stopped = max(PROCESSES.losses(run))
     assert (run / "checkpoints" / str(stopped)).is_dir() and stopped < 40
 
 

@@ -11,7 +11,7 @@ import jsonschema_rs
 import openai
 import pytest
 
-from tests.serve.tool import tool
+from tests.tool import tool
 
 serving = tool("serving")
 PARIS = [{"role": "user", "content": "What is the capital of France?"}]

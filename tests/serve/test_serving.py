@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.serve.tool import TOOLS
+from tests.tool import TOOLS
 
 pytestmark = pytest.mark.slow
 
