@@ -271,12 +271,7 @@ def _verify(
             raise InputError(f"the {what} written to {target.out} did not come back the same; nothing was exported")
     with jax.set_mesh(again.mesh):
         after = proof.logits(again.model, again.params, rows, "computing logits of what was written")
-    agreement = proof.compare(before, after)
-    if not agreement.max_logit_difference <= BOUND:
-        raise InputError(
-            f"the weights written to {target.out} do not compute the same: logits differ by "
-            f"{agreement.max_logit_difference:.3g}, above {BOUND:g}; nothing was exported"
-        )
+    agreement = agreed(before, after, target.out)
     by_rounding = proof.compare(unrounded, after)
     perplexities = [proof.perplexity(found, rows) for found in (unrounded, after)]
     return {
@@ -289,6 +284,17 @@ def _verify(
         "perplexity": perplexities[0],
         "perplexity_after_rounding": perplexities[1],
     }
+
+
+def agreed(expected: list[np.ndarray], found: list[np.ndarray], out: Path) -> proof.Agreement:
+    """How alike the logits of what was written to `out` are. Raises InputError where they differ by more than BOUND."""
+    agreement = proof.compare(expected, found)
+    if not agreement.max_logit_difference <= BOUND:
+        raise InputError(
+            f"the weights written to {out} do not compute the same: logits differ by "
+            f"{agreement.max_logit_difference:.3g}, above {BOUND:g}; nothing was exported"
+        )
+    return agreement
 
 
 def _check_finite(opened: Opened) -> None:
