@@ -13,6 +13,7 @@ from jaxchat.chat.conversation import Conversation, ToolCall, read_conversations
 from jaxchat.corpora import READERS, make_reader, reader_class
 from jaxchat.corpora.importing import import_corpus
 from jaxchat.errors import InputError
+from tests.corpora.turns_said import turn
 
 
 def imported(tmp_path: Path, format: str, content: Any, name: str, **options: Any):
@@ -215,3 +216,26 @@ def test_every_reader_loads_and_says_what_it_reads():
 def test_formats_and_options_that_do_not_exist(format: str, options: dict, message: str):
     with pytest.raises(InputError, match=message.replace("?", r"\?")):
         make_reader(format, options)
+
+
+@pytest.mark.parametrize("format", ["alpaca", "belle", "dolly", "firefly", "lccc", "oasst", "preference", "sharegpt"])
+def test_whatever_json_holds_is_rejected_in_words(import_files, format: str):
+    odd: list[Any] = [None, 3, "text", [], {}, [[]], [None], {"id": None}, {"conversations": 3}, {"instruction": ""}]
+    odd += [{"instances": [3]}, {"conversation": [[]]}, {"prompt": None}, {"replies": [], "message_id": "a"}, {"a": {}}]
+    odd += [
+        {"chosen": [], "rejected": {}},
+        {"prompt": {"message_id": "m", "text": "t", "role": "prompter", "replies": [3]}},
+    ]
+    answer = {"message_id": "n", "text": "t", "role": "assistant"}
+    tree = {"message_id": "m", "text": "t", "role": "prompter", "replies": [answer]}
+    good = {"instruction": "a", "input": "b", "output": "c", "response": "c", "target": "c", "prompt": tree}
+    if format == "lccc":
+        good = ["a", "b"]  # type: ignore[assignment]
+    if format == "sharegpt":
+        good = {"conversations": [turn("human", "a"), turn("gpt", "b")]}
+    if format == "preference":
+        good = {"prompt": "a", "chosen": "b", "rejected": "c"}
+    made = import_files(format, {"x.json": [*odd, good]})
+    assert len(made.conversations) >= 1 and made.stats["rows_in"] == len(odd) + 1
+    assert all(row["reason"] for row in made.rejected) and len(made.rejected) + len(made.dropped) >= len(odd) - 1
+    assert make_reader(format)
