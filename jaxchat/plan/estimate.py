@@ -3,7 +3,7 @@ and to say what would fit where something cannot."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax
@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from jaxchat.errors import InputError
 from jaxchat.mesh import make_mesh
-from jaxchat.models.config import DecoderConfig
+from jaxchat.models.config import DecoderConfig, Mixture
 from jaxchat.plan.chips import flops
 from jaxchat.plan.memory import least
 from jaxchat.plan.topology import Topology
@@ -55,23 +55,30 @@ def _working(work: Work, setting: Setting, mesh: Mesh) -> int:
     split = sizes["tensor"]
     rows = setting.batch / setting.accumulate / (sizes["data"] * sizes["fsdp"] * sizes["expert"])
     tokens = rows * work.seq_len / sizes["context"]
-    weights = _layer(model) / split
+    around = model.vocab_size * model.width * (1 if model.tied else 2)
+    weights = (sum(_weights(model, sizes)) - around / split) / model.layers
     layer = tokens * (HIDDEN * model.hidden / split + WIDTH * model.width) * BYTES
     return int(layer + 2 * weights * BYTES)
 
 
-def _layer(model: DecoderConfig) -> float:
-    around = model.vocab_size * model.width * (1 if model.tied else 2)
-    return (model.parameters - around) / model.layers
+def _weights(model: DecoderConfig, sizes: Mapping[str, int]) -> tuple[float, float]:
+    """Parameters that a device computes with: those that all tokens meet, and its part of a mixture's experts."""
+    experts = 0
+    if isinstance(model.mlp, Mixture):
+        experts = model.layers * model.mlp.experts * 3 * model.width * model.hidden
+    return (model.parameters - experts) / sizes["tensor"], experts / (sizes["tensor"] * sizes["expert"])
 
 
 def _seconds(work: Work, setting: Setting, topology: Topology, mesh: Mesh, phase: Phase) -> float:
-    """Computing and, beside it, gathering and reducing weights; the tensor axis' sums of activations come on top."""
+    """Computing and, beside it, gathering and reducing weights; the tensor axis' sums of activations, the context axis'
+    keys and values and the expert axis' tokens come on top."""
     model, sizes, chip = work.model, dict(mesh.shape), topology.chip
     compute = phase.computed / mesh.size / flops(chip)
-    weights = model.parameters * BYTES / sizes["tensor"]
-    passes = 2 * setting.accumulate * (2 if sizes["fsdp"] > 1 else 0) + (2 if sizes["fsdp"] * sizes["data"] > 1 else 0)
-    gathered = weights * passes / (chip.link * 2)
+    common, experts = (count * BYTES for count in _weights(model, sizes))
+    fetches = 2 * setting.accumulate * (2 if sizes["fsdp"] > 1 else 0)
+    copies = sizes["fsdp"] * sizes["data"]
+    sums, sums_of_experts = (2 if count > 1 else 0 for count in (copies * sizes["expert"], copies))
+    gathered = (common * (fetches + sums) + experts * (fetches + sums_of_experts)) / (chip.link * 2)
     tokens = setting.batch * work.seq_len / (sizes["data"] * sizes["fsdp"] * sizes["expert"] * sizes["context"])
     summed = 0.0
     if sizes["tensor"] > 1:
@@ -80,7 +87,9 @@ def _seconds(work: Work, setting: Setting, topology: Topology, mesh: Mesh, phase
         summed += (
             4 * model.layers * tokens * sizes["context"] * 2 * model.kv_heads * model.head_size * BYTES / chip.link
         )
+    if experts and sizes["expert"] > 1:
+        summed += 4 * model.layers * tokens * sizes["expert"] * model.width * BYTES / chip.link
     across = 0.0
     if topology.slices > 1:
-        across = 2 * weights / math.prod(sizes[axis] for axis in ("fsdp", "expert")) / chip.network
+        across = 2 * (common / sizes["expert"] + experts) / sizes["fsdp"] / chip.network
     return max(compute, gathered) + summed + across
