@@ -3,7 +3,7 @@
     {"prompt", "completion", "label": true}          {"messages": [..., {"role": "assistant", ...}], "rating": "down"}
 
 A pair is an answer that was liked and one that was not, to the same prompt. Of several votes on one answer (by `id`)
-the last counts.
+the last counts; "none" takes back those before it.
 """
 
 from __future__ import annotations
@@ -25,16 +25,18 @@ _ANSWERS = ("completion", "response", "answer")
 _UP = {"true", "1", "1.0", "up", "thumbs_up", "thumbs up", "thumbsup", "like", "liked", "good", "positive", "👍"}
 _DOWN = {"false", "0", "0.0", "-1", "-1.0", "down", "thumbs_down", "thumbs down", "thumbsdown", "dislike", "disliked",
          "bad", "negative", "👎"}  # fmt: skip
+_TAKEN_BACK = "none"
 
 
 class Vote(NamedTuple):
-    """`prompt` names what was asked, the same for the same messages and tools; `answer` what was judged."""
+    """`prompt` names what was asked, the same for the same messages and tools; `answer` what was judged. `liked`: None
+    where earlier votes are taken back."""
 
     prompt: str
     answer: str
     messages: tuple[Message, ...]
     tools: tuple[dict[str, Any], ...]
-    liked: bool
+    liked: bool | None
     meta: dict[str, Any]
 
 
@@ -57,7 +59,7 @@ def vote_of(record: dict[str, Any]) -> Vote:
     label, answer = _label(record), _answer(record)
     assert label is not None and answer is not None
     said = str(record[label]).strip().lower()
-    if said not in _UP | _DOWN:
+    if said not in {*_UP, *_DOWN, _TAKEN_BACK}:
         raise ValueError(f"`{label}` is {str(record[label])[:40]!r}, neither up nor down")
     messages = _messages(record[answer], "assistant")
     if answer != "messages":
@@ -72,7 +74,8 @@ def vote_of(record: dict[str, Any]) -> Vote:
     asked = json.dumps([tools, [[m.role, m.content, [repr(call) for call in m.tool_calls]] for m in messages[:-1]]])
     name = hashlib.blake2b(asked.encode(), digest_size=12).hexdigest()
     meta = rest_of(record, "prompt", label, answer, "id", "tools")
-    return Vote(name, id_of(record, "id"), messages, tools, said in _UP, meta)
+    liked = None if said == _TAKEN_BACK else said in _UP
+    return Vote(name, id_of(record, "id"), messages, tools, liked, meta)
 
 
 def _messages(value: Any, role: str) -> tuple[Message, ...]:
@@ -105,9 +108,11 @@ def pairs(judged: Iterable[tuple[Row, Vote]]) -> Iterator[Found | Rejected]:
         name = f"{better.file}:{better.position}:{worse.position}"
         yield Found(Conversation(name, up.messages, up.tools, "preference", meta, down.messages), rows)
     counts = {id(row) for row, _ in counted}
-    for row, _ in votes:
+    for row, vote in votes:
         if id(row) not in used:
-            reason = (
-                "no other answer to its prompt was judged otherwise" if id(row) in counts else "judged anew later on"
-            )
+            reason = "no other answer to its prompt was judged otherwise"
+            if id(row) not in counts:
+                reason = "judged anew later on"
+            elif vote.liked is None:
+                reason = "its vote was taken back"
             yield Dropped(row.file, row.position, reason, row.value)

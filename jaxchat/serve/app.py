@@ -244,7 +244,7 @@ def _base64(x: np.ndarray) -> str:
 
 @routes.post("/feedback")
 async def give_feedback(asked: FeedbackRequest, request: Request) -> dict[str, Any]:
-    """A thumb up or down for an answer; kept for `jaxchat feedback`, which makes preferences of them."""
+    """A thumb up or down for an answer; kept for `jaxchat data import preference`, which pairs them."""
     service = _service(request)
     if service.feedback is None:
         raise ApiError(404, "this server keeps no feedback; start it with --feedback FILE", code="no_feedback")

@@ -7,7 +7,7 @@ from jaxchat.verbs.evals import Eval
 from jaxchat.verbs.hub import HfExport, HfImport, HfVerify
 from jaxchat.verbs.plan import Plan
 from jaxchat.verbs.sample import Chat, Generate
-from jaxchat.verbs.serve import ExportFeedback, NewKey, Serve
+from jaxchat.verbs.serve import NewKey, Serve
 from jaxchat.verbs.tokenizer import TokenizerTrain
 from jaxchat.verbs.train import Train
 from jaxchat.verbs.verb import Verb
@@ -26,7 +26,6 @@ VERBS: dict[str, type[Verb]] = {
     "chat": Chat,
     "serve": Serve,
     "key": NewKey,
-    "feedback": ExportFeedback,
     "hf import": HfImport,
     "hf export": HfExport,
     "hf verify": HfVerify,

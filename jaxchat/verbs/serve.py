@@ -1,4 +1,4 @@
-"""Models as a service: the server, its keys, and what people thought of its answers."""
+"""Models as a service: the server and its keys."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Serve(Answering):
     guard_words: OrNone = None
     """A file with a word or phrase a line; questions with one are refused, answers end before it."""
     feedback: OrNone = None
-    """Keep thumbs up and down in this file; `jaxchat feedback` makes preferences of it."""
+    """Keep thumbs up and down in this file; `jaxchat data import preference` pairs them."""
     drain: float = 30.0
     """Seconds that open requests have to end in, once the server is to stop."""
     log_content: FlagCreatePairsOff[bool] = False
@@ -188,22 +188,3 @@ class NewKey(Verb):
         print(secret)
         return Made(f"that is the key of {self.name}, which is shown this once; its hash is in {self.file}",
                     {"name": self.name, "key": secret})  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportFeedback(Verb):
-    """Make preferences of thumbs up and down: what `jaxchat data import preference` reads."""
-
-    usage = "FILE --out PAIRS.jsonl"
-
-    file: Positional[File]
-    """What `jaxchat serve --feedback FILE` kept."""
-    out: File
-    """A line for every two answers to one question of which one was liked and one was not."""
-
-    def run(self) -> Made:
-        from jaxchat.serve.feedback import export_preferences
-
-        rated, pairs = export_preferences(self.file, self.out)
-        return Made(f"{rated:,} rated answers make {pairs:,} preferences in {self.out}",
-                    {"rated": rated, "pairs": pairs})  # fmt: skip

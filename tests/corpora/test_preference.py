@@ -143,15 +143,20 @@ def test_answers_with_a_thumb_up_or_down_make_pairs(import_files):
 
 
 def test_the_feedback_that_a_server_keeps(import_files):
-    """As jaxchat serve --feedback writes it: the last vote on an answer counts, tools and models are told."""
+    """As jaxchat serve --feedback writes it: the last vote on an answer counts, "none" takes it back, tools and models
+    are told."""
     tools = [{"type": "function", "function": {"name": "f"}}]
     rows = [
         {"id": name, "rating": rating, "model": model, "messages": chat("q", answer), "tools": tools, "comment": name}
         for name, rating, model, answer in (
-            ("1", "down", "m", "good"), ("2", "down", "n", "bad"), ("1", "up", "m", "good"))
+            ("1", "down", "m", "good"), ("2", "down", "n", "bad"), ("1", "up", "m", "good"), ("3", "up", "n", "odd"),
+            ("3", "none", "n", "odd"))
     ]  # fmt: skip
     made = import_files("preference", {"thumbs.jsonl": rows})
-    assert made.counts == (2, 0, 1) and made.dropped[0]["reason"] == "judged anew later on"
+    assert made.counts == (2, 0, 3)
+    assert {(row["position"], row["reason"]) for row in made.dropped} == {
+        (1, "judged anew later on"), (4, "judged anew later on"), (5, "its vote was taken back"),
+    }  # fmt: skip
     (one,) = made.conversations
     assert (one.messages[-1].content, one.rejected[-1].content, one.tools) == ("good", "bad", tuple(tools))
     assert (one.meta["chosen_model"], one.meta["rejected_model"], one.meta["comment"]) == ("m", "n", "1")

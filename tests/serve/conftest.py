@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -92,6 +93,12 @@ def served(engine: FakeEngine, name: str = "fake", template: str | None = "chatm
     tokenizer = ByteTokenizer()
     chat = None if template is None else ChatFormat(tokenizer, built_in_template(template))
     return Served(name, engine, tokenizer, chat, 4096, tokenizer.vocab_size, frozenset({257, END}))
+
+
+def thumbs(service: Service) -> list[dict[str, Any]]:
+    """What the service keeps of them, a row a vote."""
+    assert service.feedback is not None
+    return [json.loads(line) for line in service.feedback.path.read_text(encoding="utf-8").split("\n")[:-1]]
 
 
 @pytest.fixture

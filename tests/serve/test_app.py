@@ -13,10 +13,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from jaxchat.serve.app import Service, make_app
-from jaxchat.serve.feedback import Feedback, read_feedback
+from jaxchat.serve.feedback import Feedback
 from jaxchat.serve.guard import Guard, PersonalData
 from jaxchat.serve.keys import Keys, add_key, remove_key
 from jaxchat.serve.sampled import Limits
+from tests.serve.conftest import thumbs
 
 HELLO = {"messages": [{"role": "user", "content": "Hi"}]}
 CHAT = "/v1/chat/completions"
@@ -217,14 +218,13 @@ def test_a_guard_counts_what_it_found(client, service):
 
 
 def test_thumbs_are_kept(service, tmp_path):
-    file = tmp_path / "feedback.jsonl"
     client = app_client(service)
     row = {"id": "chatcmpl-1", "rating": "up", "messages": [*HELLO["messages"], {"role": "assistant", "content": "Ho"}]}
     assert code(client.post("/v1/feedback", json=row)) == (404, "no_feedback")
-    service.feedback = Feedback(file)
+    service.feedback = Feedback(tmp_path / "feedback.jsonl")
     assert client.post("/v1/feedback", json=row).status_code == 200
     assert client.post("/v1/feedback", json={**row, "messages": HELLO["messages"] * 2}).status_code == 400
-    (kept,) = read_feedback(file)
+    (kept,) = thumbs(service)
     assert kept["rating"] == "up" and kept["messages"] == row["messages"] and kept["created"] > 0
 
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from jaxchat.serve.app import Service
-from jaxchat.serve.feedback import Feedback, export_preferences, read_feedback
+from jaxchat.serve.feedback import Feedback
 from jaxchat.serve.keys import Keys, add_key
 from jaxchat.serve.markdown import COLOURED, LONGEST, as_html
-from tests.serve.conftest import FakeEngine, served
+from tests.serve.conftest import FakeEngine, served, thumbs
 
 
 @pytest.fixture
@@ -209,9 +209,7 @@ def test_the_settings_change_what_the_request_carries(visit: Open, engine: FakeE
     assert carried[2]["temperature"] == 0.35 and "max_tokens" not in carried[2]
 
 
-def test_thumbs_are_stored_and_become_preferences(
-    visit: Open, engine: FakeEngine, service: Service, tmp_path: Path
-) -> None:
+def test_thumbs_are_stored_and_taken_back(visit: Open, engine: FakeEngine, service: Service) -> None:
     counting(engine)
     page = visit()
     say(page, "Hello")
@@ -221,13 +219,14 @@ def test_thumbs_are_stored_and_become_preferences(
     settle(page)
     page.get_by_label("Bad answer").click()
     page.locator('[aria-label="Bad answer"][aria-pressed="true"]').wait_for()
-    path = service.feedback.path
-    assert [(row["rating"], row["model"]) for row in read_feedback(path)] == [("up", "fake"), ("down", "fake")]
-    assert export_preferences(path, tmp_path / "pairs.jsonl") == (2, 1)
+    up, down = thumbs(service)
+    assert [(row["rating"], row["model"]) for row in (up, down)] == [("up", "fake"), ("down", "fake")]
+    assert up["id"] != down["id"] and up["messages"][:-1] == down["messages"][:-1] != []
     page.reload()
     page.locator('[aria-label="Bad answer"][aria-pressed="true"]').click()  # taken back
     page.locator('[aria-label="Bad answer"][aria-pressed="false"]').wait_for()
-    assert [row["rating"] for row in read_feedback(path)] == ["up", "none"]
+    *_, last = thumbs(service)
+    assert (last["rating"], last["id"], last["messages"]) == ("none", down["id"], down["messages"])
 
 
 def test_two_models_side_by_side_have_histories_of_their_own(

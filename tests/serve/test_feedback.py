@@ -1,49 +1,66 @@
-"""Thumbs become preferences that `jaxchat data import preference` reads."""
+"""Thumbs that a server keeps become preferences by `jaxchat data import preference`."""
 
 from __future__ import annotations
 
-import json
 import threading
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jaxchat.__main__ import main
-from jaxchat.chat.conversation import read_conversations
+from jaxchat.chat.conversation import Conversation, read_conversations
 from jaxchat.errors import InputError
-from jaxchat.serve.feedback import Feedback, export_preferences, read_feedback
+from jaxchat.serve.app import Service
+from jaxchat.serve.feedback import Feedback
+from tests.serve.conftest import thumbs
 
 
-def row(id: str, rating: str, answer: str, question: str = "Hi", **more) -> dict:
+@pytest.fixture
+def service(service: Service, tmp_path: Path) -> Service:
+    service.feedback = Feedback(tmp_path / "thumbs.jsonl")
+    return service
+
+
+def row(id: str, rating: str, answer: str, question: str = "Hi") -> dict[str, Any]:
     messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-    return {"id": id, "rating": rating, "messages": messages, "model": "m", **more}
+    return {"id": id, "rating": rating, "messages": messages, "model": f"model of {id}"}
 
 
-def test_a_liked_and_a_disliked_answer_to_one_question_are_a_pair(tmp_path):
-    feedback = Feedback(tmp_path / "feedback.jsonl")
+def preferences(service: Service, out: Path) -> list[Conversation]:
+    assert service.feedback is not None
+    assert main(["data", "import", "preference", str(service.feedback.path), "--out", str(out)]) == 0
+    return list(read_conversations(out))
+
+
+def test_a_liked_and_a_disliked_answer_to_one_question_are_a_pair(client: Any, service: Service, tmp_path: Path):
     for one in (row("1", "up", "Hello\u2028!"), row("2", "down", "What?"), row("3", "down", "Go away"),
                 row("4", "up", "Bye", "Ciao"), row("5", "down", "Hello\u2028!")):  # fmt: skip
-        feedback.add(one)
-    assert export_preferences(feedback.path, tmp_path / "pairs.jsonl") == (5, 2)
-    assert main(["data", "import", "preference", str(tmp_path / "pairs.jsonl"), "--out", str(tmp_path / "data")]) == 0
-    pairs = list(read_conversations(tmp_path / "data"))
+        assert client.post("/v1/feedback", json=one).status_code == 200
+    pairs = preferences(service, tmp_path / "data")
     assert [(pair.messages[-1].content, pair.rejected[-1].content) for pair in pairs] == [
         ("Hello\u2028!", "What?"),
         ("Hello\u2028!", "Go away"),
     ]
+    assert all([message.content for message in pair.messages[:-1]] == ["Hi"] for pair in pairs)
     assert all(pair.messages[:-1] == pair.rejected[:-1] for pair in pairs)
+    assert [(pair.meta["chosen_model"], pair.meta["rejected_model"]) for pair in pairs] == [
+        ("model of 1", "model of 2"),
+        ("model of 1", "model of 3"),
+    ]
 
 
-def test_the_last_word_counts(tmp_path):
-    feedback = Feedback(tmp_path / "feedback.jsonl")
-    for rating in ("up", "down", "none"):
-        feedback.add(row("1", rating, "Hello"))
-    assert [found["rating"] for found in read_feedback(feedback.path)] == ["none"]
-    feedback.add(row("2", "down", "What?"))
-    assert export_preferences(feedback.path, tmp_path / "pairs.jsonl") == (2, 0)
+def test_the_last_word_on_an_answer_counts(client: Any, service: Service, tmp_path: Path):
+    for one in (row("1", "down", "Good"), row("2", "up", "Bad"), row("3", "up", "Unsure"), row("1", "up", "Good"),
+                row("2", "down", "Bad"), row("3", "none", "Unsure")):  # fmt: skip
+        assert client.post("/v1/feedback", json=one).status_code == 200
+    (pair,) = preferences(service, tmp_path / "data")
+    assert (pair.messages[-1].content, pair.rejected[-1].content) == ("Good", "Bad")
 
 
-def test_many_at_once_lose_nothing(tmp_path):
-    files = [Feedback(tmp_path / "feedback.jsonl") for _ in range(4)]
+def test_many_at_once_lose_nothing(service: Service):
+    assert service.feedback is not None
+    files = [Feedback(service.feedback.path) for _ in range(4)]
     threads = [
         threading.Thread(target=lambda k=k: [files[k].add(row(f"{k}-{i}", "up", "x" * 9000)) for i in range(25)])
         for k in range(4)
@@ -52,13 +69,10 @@ def test_many_at_once_lose_nothing(tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(read_feedback(files[0].path)) == 100
+    assert {kept["id"] for kept in thumbs(service)} == {f"{k}-{i}" for k in range(4) for i in range(25)}
 
 
-def test_a_line_that_is_none_is_named(tmp_path):
-    file = tmp_path / "feedback.jsonl"
-    file.write_text(json.dumps(row("1", "up", "x")) + "\n{}\n")
-    with pytest.raises(InputError, match="line 2"):
-        read_feedback(file)
-    with pytest.raises(InputError):
-        Feedback(file / "inside")
+def test_a_file_that_cannot_be_kept_is_named(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file/inside"):
+        Feedback(tmp_path / "file" / "inside")

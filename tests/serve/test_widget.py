@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from jaxchat.serve.feedback import Feedback, read_feedback
+from jaxchat.serve.feedback import Feedback
+from tests.serve.conftest import thumbs
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_it_is_answered_by_the_server(live: str, page: Any, service: Any, engine
     assert turns(page, "assistant")[1:] == ["<b>You</b> said 1 things."]  # text, never HTML
     page.get_by_label("Helpful", exact=True).click()
     page.locator('#jaxchat-widget [aria-pressed="true"]').wait_for()
-    (row,) = read_feedback(service.feedback.path)
+    (row,) = thumbs(service)
     assert row["rating"] == "up" and [message["role"] for message in row["messages"]] == ["user", "assistant"]
     say(page, "And now?")
     page.get_by_text("said 2 things").wait_for()
