@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -11,9 +11,6 @@ import jax
 import numpy as np
 import pytest
 
-from jaxchat.mesh import make_mesh
-from jaxchat.models.decoder import Model
-from jaxchat.models.presets import tiny
 from jaxchat.sample import steps
 from jaxchat.sample.engine import Engine, Ticket
 from jaxchat.sample.generate import generate
@@ -21,22 +18,9 @@ from jaxchat.sample.methods import Sampling
 from jaxchat.sample.request import ClosedError, Delta, PromptTooLongError, QueueFullError, Request
 from jaxchat.sample.speculation import Draft, Lookup
 from jaxchat.testing import ByteTokenizer
+from tests.sample.conftest import MODEL, ONE
 
-MODEL = Model(replace(tiny(), vocab_size=ByteTokenizer.vocab_size, context_length=512))
-ONE = make_mesh(devices=jax.devices()[:1])
 GREEDY = Sampling(temperature=0, max_tokens=12, ignore_eos=True)
-
-
-@pytest.fixture(scope="module")
-def params():
-    with jax.set_mesh(ONE):
-        return jax.tree.map(lambda x: 2 * x, jax.jit(MODEL.init)(jax.random.key(3)))  # far from uniform
-
-
-@pytest.fixture(scope="module")
-def engine(params) -> Iterator[Engine]:
-    with Engine(MODEL, params, ByteTokenizer(), ONE, slots=5) as engine:
-        yield engine
 
 
 class Heard:

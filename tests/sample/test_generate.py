@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import jax
@@ -12,29 +11,14 @@ import pytest
 
 from jaxchat.errors import InputError
 from jaxchat.mesh import MeshConfig, make_mesh
-from jaxchat.models.decoder import Model
-from jaxchat.models.presets import tiny
 from jaxchat.sample.engine import Engine
 from jaxchat.sample.generate import generate
 from jaxchat.sample.methods import Sampling
 from jaxchat.testing import ByteTokenizer
+from tests.sample.conftest import MODEL, ONE
 
-MODEL = Model(replace(tiny(), vocab_size=ByteTokenizer.vocab_size, context_length=128))
-ONE = make_mesh(devices=jax.devices()[:1])
 GREEDY = Sampling(temperature=0, max_tokens=12)
 PROMPTS = [list(text.encode()) for text in ("Hello there", "a", "What is it that you see, and where? " * 2)]
-
-
-@pytest.fixture(scope="module")
-def params():
-    with jax.set_mesh(ONE):
-        return jax.tree.map(lambda x: 3 * x, jax.jit(MODEL.init)(jax.random.key(3)))  # far from uniform
-
-
-@pytest.fixture(scope="module")
-def engine(params) -> Iterator[Engine]:
-    with Engine(MODEL, params, ByteTokenizer(), ONE, slots=4) as engine:
-        yield engine
 
 
 def one_by_one(params, prompt: list[int], count: int) -> tuple[list[int], list[float]]:
@@ -131,14 +115,14 @@ def test_what_is_heard_is_what_is_returned(engine):
 
 
 def test_a_prompt_too_long_or_empty_is_refused(engine):
-    with pytest.raises(InputError, match="has 128 tokens and the model reads 128"):
-        generate(engine, [[65] * 128], GREEDY)
+    with pytest.raises(InputError, match="has 512 tokens and the model reads 512"):
+        generate(engine, [[65] * 512], GREEDY)
     with pytest.raises(InputError, match="empty"):
         generate(engine, [[]], GREEDY)
 
 
 def test_an_answer_ends_where_the_context_does(engine):
-    completion = generate(engine, [[65] * 125], GREEDY)[0]
+    completion = generate(engine, [[65] * 509], GREEDY)[0]
     assert len(completion.token_ids) == 3
     assert completion.finish_reason == "length"
 
