@@ -14,6 +14,7 @@ from jaxchat.chat.template import ChatFormatError
 from jaxchat.curation.step import inside
 from jaxchat.sample.request import Delta, Request
 from jaxchat.serve.answering import Answers
+from jaxchat.serve.choices import heard
 from jaxchat.serve.errors import unusable
 from jaxchat.serve.grammar import Matcher
 from jaxchat.serve.guard import BlockedError, Guard
@@ -120,8 +121,9 @@ class _Choice:
             reader = CallReader(prepared.model.spelling, names, at_most=at_most)
         return _Choice(prepared, prepared.guard.stream(), reader)
 
-    def hear(self, delta: Delta) -> dict[str, Any]:
-        """What is new in it, as a chunk's `delta`. Raises BlockedError, after which nothing more is to be heard."""
+    def hear(self, delta: Delta) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """What is new in it, as a chunk's `delta`, and its log-probabilities where they were asked for. Raises
+        BlockedError, after which nothing more is to be heard."""
         last = delta.finish_reason is not None
         new: dict[str, Any] = {}
         text, calls = delta.text, list[ToolCall]()
@@ -140,7 +142,9 @@ class _Choice:
             self.finish_reason = "length"
             if delta.finish_reason == "stop":
                 self.finish_reason = "tool_calls" if self.calls else "stop"
-        return new
+        logprobs = _logprobs(delta, self.prepared)
+        self.logprobs += logprobs["content"] if logprobs else []
+        return new, logprobs
 
     def _guarded(self, call: ToolCall) -> ToolCall:
         if not self.prepared.guard.answered:
@@ -176,20 +180,12 @@ async def events(prepared: Prepared, answers: Answers, usage: Usage) -> AsyncGen
     choices = [_Choice.of(prepared) for _ in prepared.requests]
     for i in range(len(choices)):
         yield chunk(i, {"role": "assistant", "content": ""})
-    async for i, delta in answers:
-        usage.count(delta)
-        choice = choices[i]
-        logprobs = _logprobs(delta, prepared)
-        try:
-            new = choice.hear(delta)
-        except BlockedError:
-            answers.cancel(i)
-            yield chunk(i, {}, "content_filter")
-            continue
-        if new or (logprobs and logprobs["content"]):
-            yield chunk(i, new, None, logprobs)
-        if choice.finish_reason:
-            yield chunk(i, {}, choice.finish_reason)
+    async for i, new in heard(answers, choices, usage):
+        said, logprobs = new or ({}, None)
+        if said or (logprobs and logprobs["content"]):
+            yield chunk(i, said, None, logprobs)
+        if reason := choices[i].finish_reason:
+            yield chunk(i, {}, reason)
     if with_usage:
         yield {**head, "choices": [], "usage": usage.row()}
 
@@ -197,15 +193,8 @@ async def events(prepared: Prepared, answers: Answers, usage: Usage) -> AsyncGen
 async def whole(prepared: Prepared, answers: Answers, usage: Usage) -> dict[str, Any]:
     """The answer of a request that does not stream."""
     choices = [_Choice.of(prepared) for _ in prepared.requests]
-    async for i, delta in answers:
-        usage.count(delta)
-        found = _logprobs(delta, prepared)
-        choices[i].logprobs += found["content"] if found else []
-        try:
-            choices[i].hear(delta)
-        except BlockedError:
-            answers.cancel(i)
-            choices[i].finish_reason = "content_filter"
+    async for _ in heard(answers, choices, usage):
+        pass
     rows = [
         {
             "index": i,

@@ -10,6 +10,7 @@ from typing import Any
 
 from jaxchat.sample.request import Delta, Request
 from jaxchat.serve.answering import Answers
+from jaxchat.serve.choices import heard
 from jaxchat.serve.errors import unusable
 from jaxchat.serve.guard import BlockedError, Guard
 from jaxchat.serve.sampled import Limits, engine_requests
@@ -105,16 +106,11 @@ async def events(prepared: Prepared, answers: Answers, usage: Usage) -> AsyncGen
     def chunk(i: int, text: str, reason: str | None, logprobs: Any = None) -> dict[str, Any]:
         return {**head, "choices": [{"index": i, "text": text, "logprobs": logprobs, "finish_reason": reason}]}
 
-    async for i, delta in answers:
-        usage.count(delta)
-        try:
-            text, logprobs = choices[i].hear(delta)
-        except BlockedError:
-            answers.cancel(i)
-            yield chunk(i, "", "content_filter")
-            continue
-        if text or logprobs or choices[i].finish_reason:
-            yield chunk(i, text, choices[i].finish_reason, logprobs)
+    async for i, new in heard(answers, choices, usage):
+        text, logprobs = new or ("", None)
+        reason = choices[i].finish_reason
+        if text or logprobs or reason:
+            yield chunk(i, text, reason, logprobs)
     if options and options.include_usage:
         yield {**head, "choices": [], "usage": usage.row()}
 
@@ -122,13 +118,8 @@ async def events(prepared: Prepared, answers: Answers, usage: Usage) -> AsyncGen
 async def whole(prepared: Prepared, answers: Answers, usage: Usage) -> dict[str, Any]:
     """The answer of a request that does not stream."""
     choices = [_Choice(prepared) for _ in prepared.requests]
-    async for i, delta in answers:
-        usage.count(delta)
-        try:
-            choices[i].hear(delta)
-        except BlockedError:
-            answers.cancel(i)
-            choices[i].finish_reason = "content_filter"
+    async for _ in heard(answers, choices, usage):
+        pass
     rows = [
         {
             "index": i,
