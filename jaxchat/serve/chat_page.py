@@ -7,6 +7,7 @@ browser, so that as much would be written beside them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from fastapi import APIRouter
@@ -38,7 +39,7 @@ class MarkdownRequest(BaseModel):
 
 @chat_page.get("/")
 def page() -> Response:
-    return _file(PAGES / "chat.html", "text/html")
+    return file_of(PAGES / "chat.html", "text/html")
 
 
 @chat_page.get("/pages/code.css")
@@ -52,11 +53,12 @@ def part(name: str) -> Response:
     path = next((path for path in PAGES.iterdir() if path.name == name and path.suffix in KINDS), None)
     if path is None:
         raise ApiError(404, f"there is no page {name[:200]!r}")
-    return _file(path, KINDS[path.suffix])
+    return file_of(path, KINDS[path.suffix])
 
 
-def _file(path: Path, kind: str) -> Response:
-    return Response(path.read_bytes(), media_type=f"{kind}; charset=utf-8", headers=HEADERS)
+def file_of(path: Path, kind: str, headers: Mapping[str, str] = HEADERS) -> Response:
+    """A file of PAGES; under their Content-Security-Policy unless other headers are given."""
+    return Response(path.read_bytes(), media_type=f"{kind}; charset=utf-8", headers=headers)
 
 
 @chat_page.post("/markdown")

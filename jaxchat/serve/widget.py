@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from fastapi import APIRouter
 from starlette.responses import Response
 
-PAGES = Path(__file__).parent / "pages"
+from jaxchat.serve.chat_page import PAGES, file_of
 
 widget = APIRouter(include_in_schema=False)
 
 
-def _file(name: str, kind: str) -> Response:
-    # Other origins load the script, whatever their policy on what they embed.
-    headers = {"Cache-Control": "public, max-age=300", "Cross-Origin-Resource-Policy": "cross-origin"}
-    return Response((PAGES / name).read_bytes(), media_type=f"{kind}; charset=utf-8", headers=headers)
-
-
 @widget.get("/widget.js")
 def script() -> Response:
-    return _file("widget.js", "text/javascript")
-
-
-@widget.get("/widget.css")
-def style() -> Response:
-    return _file("widget.css", "text/css")
+    # Other origins load it, whatever their policy on what they embed.
+    headers = {"Cache-Control": "public, max-age=300", "Cross-Origin-Resource-Policy": "cross-origin"}
+    return file_of(PAGES / "widget.js", "text/javascript", headers)
 
 
 @widget.get("/widget")
 def page() -> Response:
-    return _file("widget.html", "text/html")
+    return file_of(PAGES / "widget.html", "text/html")

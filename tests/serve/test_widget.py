@@ -1,4 +1,5 @@
-"""The widget in a browser: on our page and on another's it asks, streams, stops, remembers and rates."""
+"""The widget in a browser: on our page, under its Content-Security-Policy, and on another's it asks, streams, stops,
+remembers and rates."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from jaxchat.serve.chat_page import HEADERS
 from jaxchat.serve.feedback import Feedback
 from tests.serve.conftest import thumbs
 
@@ -35,7 +37,11 @@ def turns(page: Any, role: str) -> list[str]:
 def test_it_is_answered_by_the_server(live: str, page: Any, service: Any, engine: Any, tmp_path: Path) -> None:
     service.feedback = Feedback(tmp_path / "feedback.jsonl")
     engine.answer = lambda prompt: f"<b>You</b> said {prompt.count('<|im_start|>user')} things."
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda line: wrong.append(line.text) if line.type in ("error", "warning") else None)
     page.goto(f"{live}/widget")
+    assert page.locator(".here").inner_text() == live  # the line to copy
     page.get_by_label("Open chat").click()
     say(page, "Hello")
     page.get_by_label("Helpful", exact=True).wait_for()
@@ -50,7 +56,14 @@ def test_it_is_answered_by_the_server(live: str, page: Any, service: Any, engine
     page.get_by_label("Open chat").click()
     assert turns(page, "user") == ["Hello", "And now?"] and "said 2 things" in turns(page, "assistant")[-1]
     page.get_by_label("Start over").click()
-    assert turns(page, "user") == []
+    assert turns(page, "user") == [] and wrong == []
+
+
+def test_its_page_is_held_to_what_the_chat_is(client: Any) -> None:
+    chat, widget = client.get("/").headers, client.get("/widget").headers
+    assert all(widget[name] == chat[name] for name in HEADERS) and "'unsafe" not in widget["content-security-policy"]
+    script = client.get("/widget.js").headers
+    assert script["cross-origin-resource-policy"] == "cross-origin" and "content-security-policy" not in script
 
 
 def test_stopping_ends_the_answer_at_the_server(live: str, page: Any, engine: Any) -> None:

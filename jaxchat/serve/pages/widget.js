@@ -95,8 +95,8 @@
   const headers = () => ({ "Content-Type": "application/json", ...(option("key") ? { Authorization: `Bearer ${option("key")}` } : {}) });
   const system = () => (option("system") ? [{ role: "system", content: option("system") }] : []);
 
-  const thumb = down => `<svg viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="2" stroke-linejoin="round"${
-    down ? ' style="transform: rotate(180deg)"' : ""}><path d="M7 11v9H3v-9zM7 11l4-8c2 0 3 1 3 3l-1 4h6c1.5 0 2.5 1 2 3l-1.5 5c-.3 1-1 2-2 2H7"/></svg>`;
+  const thumb = down => `<svg viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="2" stroke-linejoin="round"><path${
+    down ? ' transform="rotate(180 12 12)"' : ""} d="M7 11v9H3v-9zM7 11l4-8c2 0 3 1 3 3l-1 4h6c1.5 0 2.5 1 2 3l-1.5 5c-.3 1-1 2-2 2H7"/></svg>`;
 
   function begin() {
     talk.replaceChildren();
