@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,7 +34,7 @@ class Engine(Protocol):
 class Answers:
     """The answers to one client's requests, as they grow: `async for i, delta in answers` until each has ended.
 
-    Made on an event loop, where it also ends; on leaving the `async with`, what has not ended is cancelled.
+    Made on an event loop, where it also ends. Who is done with it, for whatever reason, calls `cancel`.
     """
 
     def __init__(self, engine: Engine, requests: Sequence[Request]) -> None:
@@ -71,14 +70,6 @@ class Answers:
     def give_up(self) -> None:
         """Ends all answers with an error for the client: the server stops."""
         self._queue.put_nowait(ApiError(503, "the server stops; ask again in a moment", code="shutting_down"))
-
-    async def __aenter__(self) -> Answers:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.cancel()
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, Delta]]:
         while self._tickets:

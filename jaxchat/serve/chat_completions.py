@@ -24,8 +24,6 @@ from jaxchat.serve.tool_calls import CallReader
 from jaxchat.serve.usage import Usage
 from jaxchat.serve.wire import ChatRequest, JsonBySchema, JsonObject, NamedTool
 
-NO_GUARD = Guard()
-
 
 @dataclass(frozen=True)
 class Prepared:

@@ -183,9 +183,9 @@ class _Stream:
         return edge if edge > least or at - self._said < _LONGEST else at
 
 
-def guard_of(*, personal_data: Act | None = None, words: Path | None = None, words_act: Act = "block") -> Guard | None:
-    """The guard that the command line asks for, of questions and answers alike; None for none."""
-    rules: list[Rule] = [Words.read(words, words_act)] if words else []
+def guard_of(*, personal_data: Act | None = None, words: Path | None = None) -> Guard | None:
+    """The guard that the command line asks for, of questions and answers alike; None for none. `words` are blocked."""
+    rules: list[Rule] = [Words.read(words, "block")] if words else []
     if personal_data:
         rules.append(PersonalData(personal_data))
     return Guard(tuple(rules), tuple(rules)) if rules else None
