@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxchat.errors import InputError
 from jaxchat.sample.request import ClosedError, Delta, OnDelta, PromptTooLongError, QueueFullError, Request
-from jaxchat.serve.errors import ApiError, unusable
+from jaxchat.serve.errors import ApiError, stopping, unusable
 
 
 class Ticket(Protocol):
@@ -69,7 +69,7 @@ class Answers:
 
     def give_up(self) -> None:
         """Ends all answers with an error for the client: the server stops."""
-        self._queue.put_nowait(ApiError(503, "the server stops; ask again in a moment", code="shutting_down"))
+        self._queue.put_nowait(stopping())
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, Delta]]:
         while self._tickets:
@@ -84,7 +84,7 @@ class Answers:
             if delta.finish_reason == "failed":
                 raise ApiError(500, "the engine failed on this request", code="engine_failed")
             if delta.finish_reason == "cancelled":
-                raise ApiError(503, "the server stops; ask again in a moment", code="shutting_down")
+                raise stopping()
             yield i, delta
 
 
@@ -93,7 +93,7 @@ def refused(error: InputError) -> ApiError:
     if isinstance(error, QueueFullError):
         return ApiError(503, f"{error}", code="overloaded", headers={"Retry-After": "5"})
     if isinstance(error, ClosedError):
-        return ApiError(503, "the server stops; ask again in a moment", code="shutting_down")
+        return stopping()
     if isinstance(error, PromptTooLongError):
         return unusable(str(error), "messages", "context_length_exceeded")
     return unusable(str(error))

@@ -25,7 +25,7 @@ from jaxchat.serve.access import Access
 from jaxchat.serve.answering import Answers, refused
 from jaxchat.serve.body import Bodies
 from jaxchat.serve.chat_page import chat_page
-from jaxchat.serve.errors import ApiError, unusable
+from jaxchat.serve.errors import ApiError, stopping, unusable
 from jaxchat.serve.events import ClientLeftError, Events, client_left, refusal, unless_left
 from jaxchat.serve.feedback import Feedback
 from jaxchat.serve.guard import Guard
@@ -256,9 +256,7 @@ async def give_feedback(asked: FeedbackRequest, request: Request) -> dict[str, A
 
 def _refuse_while_draining(service: Service) -> None:
     if service.draining:
-        raise ApiError(
-            503, "the server stops; ask again in a moment", code="shutting_down", headers={"Connection": "close"}
-        )
+        raise stopping({"Connection": "close"})
 
 
 def _api_error(request: Request, error: Exception) -> Response:

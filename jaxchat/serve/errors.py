@@ -38,3 +38,8 @@ class ApiError(Exception):
 def unusable(message: str, param: str | None = None, code: str | None = None) -> ApiError:
     """A request that cannot be used as it is."""
     return ApiError(400, message, param=param, code=code)
+
+
+def stopping(headers: Mapping[str, str] | None = None) -> ApiError:
+    """The server stops."""
+    return ApiError(503, "the server stops; ask again in a moment", code="shutting_down", headers=headers)

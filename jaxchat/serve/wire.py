@@ -195,10 +195,22 @@ class ChatRequest(_Sampled):
         return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
 
 
+Prompts = Text | list[Text] | list[int] | list[list[int]]
+
+
+def _each(prompts: Prompts) -> list[str | list[int]]:
+    """One prompt, as text or ids, is a list of one."""
+    if isinstance(prompts, str):
+        return [prompts]
+    if prompts and isinstance(prompts[0], int):
+        return [[i for i in prompts if isinstance(i, int)]]
+    return [prompt for prompt in prompts if isinstance(prompt, str | list)]
+
+
 class CompletionRequest(_Sampled):
     """POST /v1/completions"""
 
-    prompt: Text | list[Text] | list[int] | list[list[int]]
+    prompt: Prompts
     logprobs: int | None = Field(None, ge=0, le=20)
     echo: bool | None = None
     best_of: int | None = None
@@ -211,11 +223,7 @@ class CompletionRequest(_Sampled):
         return self
 
     def prompts(self) -> list[str | list[int]]:
-        if isinstance(self.prompt, str):
-            return [self.prompt]
-        if self.prompt and isinstance(self.prompt[0], int):
-            return [[int(i) for i in self.prompt if isinstance(i, int)]]
-        prompts = [part for part in self.prompt if isinstance(part, str | list)]
+        prompts = _each(self.prompt)
         if not 0 < len(prompts) <= 128:
             raise unusable("prompt holds 1 to 128 prompts", "prompt")
         return prompts
@@ -225,19 +233,13 @@ class EmbeddingRequest(_Strict):
     """POST /v1/embeddings"""
 
     model: str | None = Field(None, max_length=512)
-    input: Text | list[Text] | list[int] | list[list[int]]
+    input: Prompts
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: int | None = None
     user: str | None = None
 
     def inputs(self) -> list[str | list[int]]:
-        inputs: list[str | list[int]]
-        if isinstance(self.input, str):
-            inputs = [self.input]
-        elif self.input and isinstance(self.input[0], int):
-            inputs = [[int(i) for i in self.input if isinstance(i, int)]]
-        else:
-            inputs = [part for part in self.input if isinstance(part, str | list)]
+        inputs = _each(self.input)
         if not 0 < len(inputs) <= 256 or any(not part for part in inputs):
             raise unusable("input holds 1 to 256 texts, none of them empty", "input")
         return inputs
