@@ -1,4 +1,4 @@
-"""Who may ask: API keys, how often each, and nobody while the server stops."""
+"""Who may ask: API keys, and how often each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from jaxchat.serve.errors import ApiError
 from jaxchat.serve.events import refuse
 from jaxchat.serve.keys import Keys
-from jaxchat.serve.limits import RateLimit
+from jaxchat.serve.rate_limit import RateLimit
 
 GUARDED = ("/v1/", "/markdown", "/metrics")
 

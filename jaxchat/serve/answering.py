@@ -95,5 +95,5 @@ def refused(error: InputError) -> ApiError:
     if isinstance(error, ClosedError):
         return stopping()
     if isinstance(error, PromptTooLongError):
-        return unusable(str(error), "messages", "context_length_exceeded")
+        return unusable(str(error), code="context_length_exceeded")
     return unusable(str(error))

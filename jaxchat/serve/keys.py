@@ -72,9 +72,11 @@ def read_keys(path: Path) -> tuple[Key, ...]:
 
 def add_key(path: Path, name: str, requests_per_minute: int | None = None) -> str:
     """Makes a key, adds its hash to the file at `path` (readable by its owner alone) and returns the key itself, which
-    is nowhere else. InputError for a name that is there already."""
+    is nowhere else. InputError for a name that is blank or there already."""
+    if not name.strip():
+        raise InputError("--name is blank; say whose key it is")
     known = read_keys(path) if path.exists() else ()
-    if not name.strip() or any(key.name == name for key in known):
+    if any(key.name == name for key in known):
         raise InputError(f"{path} has a key named {name!r} already; give the new one another name with --name")
     secret = PREFIX + secrets.token_urlsafe(32)
     _write(path, [*known, Key(name, _hash(secret), int(time.time()), requests_per_minute)])

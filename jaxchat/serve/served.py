@@ -6,7 +6,7 @@ import functools
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jaxchat.chat.conversation import Message
@@ -52,7 +52,7 @@ class Served:
         if message.role not in ("user", "tool") or not message.content or not self._markers.search(message.content):
             return message
         broken = self._markers.sub(lambda found: f"{found.group()[0]} {found.group()[1:]}", message.content)
-        return Message(message.role, broken, message.name, message.tool_calls, message.tool_call_id, 1.0, message.extra)
+        return replace(message, content=broken)
 
     def prompt(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]] = ()) -> list[int]:
         """Ids that ask for the next answer. Raises ChatFormatError where the template refuses the messages."""

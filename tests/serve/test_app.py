@@ -14,10 +14,10 @@ from starlette.testclient import TestClient
 
 from jaxchat.serve.app import Service, make_app
 from jaxchat.serve.feedback import Feedback
-from jaxchat.serve.guard import Guard, PersonalData
+from jaxchat.serve.guard import Guard, PersonalData, Words
 from jaxchat.serve.keys import Keys, add_key, remove_key
 from jaxchat.serve.sampled import Limits
-from tests.serve.conftest import thumbs
+from tests.serve.conftest import served, thumbs
 
 HELLO = {"messages": [{"role": "user", "content": "Hi"}]}
 CHAT = "/v1/chat/completions"
@@ -70,8 +70,6 @@ def test_models_are_listed_and_found_by_name(client):
 
 
 def test_a_model_without_a_template_completes_text_only(engine):
-    from tests.serve.conftest import served
-
     client = app_client(Service({"plain": served(engine, "plain", None)}))
     assert client.post(CHAT, json=HELLO).status_code == 400
     assert client.post("/v1/completions", json={"prompt": "a"}).status_code == 200
@@ -215,6 +213,18 @@ def test_a_guard_counts_what_it_found(client, service):
     service.guard.counts["personal data"] += 3
     assert 'jaxchat_guarded_total{rule="personal data"} 3.0' in client.get("/metrics").text
     assert Guard(asked=(PersonalData(),)).counts == {}
+
+
+def test_a_guard_ends_text_before_its_word(client, service, engine):
+    service.guard = Guard(answered=(Words.of(["bomb"], "block"),))
+    engine.answer = lambda prompt: "well, " * 10 + "a bomb is made of"
+    asked = {"prompt": "a", "max_tokens": 100}
+    (whole,) = client.post("/v1/completions", json=asked).json()["choices"]
+    with client.stream("POST", "/v1/completions", json={**asked, "stream": True}) as response:
+        rows = [json.loads(line[6:])["choices"][0] for line in response.read().decode().split("\n\n")[:-2]]
+    assert whole["text"] == "".join(row["text"] for row in rows) and "bomb" not in whole["text"]
+    assert whole["finish_reason"] == rows[-1]["finish_reason"] == "content_filter"
+    assert all(ticket.cancelled for ticket in engine.tickets)
 
 
 def test_thumbs_are_kept(service, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from jaxchat.errors import InputError
 from jaxchat.serve.errors import ApiError
 from jaxchat.serve.keys import Keys, add_key, remove_key
-from jaxchat.serve.limits import CLIENTS, RateLimit
+from jaxchat.serve.rate_limit import CLIENTS, RateLimit
 
 
 def test_a_key_is_known_and_nowhere_written(tmp_path):
@@ -22,8 +22,12 @@ def test_a_key_is_known_and_nowhere_written(tmp_path):
 def test_names_are_unique_and_files_are_of_keys(tmp_path):
     file = tmp_path / "keys.json"
     add_key(file, "a")
-    for mistake in (lambda: add_key(file, "a"), lambda: remove_key(file, "b"), lambda: add_key(file, " ")):
-        with pytest.raises(InputError):
+    for mistake, why in (
+        (lambda: add_key(file, "a"), "already"),
+        (lambda: remove_key(file, "b"), "no key named 'b'"),
+        (lambda: add_key(file, " "), "blank"),
+    ):
+        with pytest.raises(InputError, match=why):
             mistake()
     remove_key(file, "a")
     with pytest.raises(InputError, match="holds no key"):

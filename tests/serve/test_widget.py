@@ -11,9 +11,15 @@ from typing import Any
 
 import pytest
 
+from jaxchat.serve.app import Service
 from jaxchat.serve.chat_page import HEADERS
 from jaxchat.serve.feedback import Feedback
-from tests.serve.conftest import thumbs
+from tests.serve.conftest import FakeEngine, served, thumbs
+
+
+@pytest.fixture
+def service(engine: FakeEngine) -> Service:
+    return Service({"fake": served(engine)}, cors=("*",))
 
 
 @pytest.fixture
@@ -125,11 +131,3 @@ def test_one_script_tag_on_a_page_of_another_origin(
         page.get_by_text("Hello!").wait_for()
         assert "Sell shoes." in bytes(i for i in engine.asked[0].prompt if i < 256).decode()
         shop.shutdown()
-
-
-@pytest.fixture
-def service(engine: Any) -> Any:
-    from jaxchat.serve.app import Service
-    from tests.serve.conftest import served
-
-    return Service({"fake": served(engine)}, cors=("*",))
