@@ -6,14 +6,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
+from jaxchat import line_chart
+
 MOST_BARS = 20
 COLOURS = ("#3b6fd4", "#c2643a", "#3f9271", "#8a63c9", "#b3892a", "#5f6f82")
 
 STYLE = """
 :root { color-scheme: light dark; --page: #fbfbfa; --card: #fff; --ink: #1b1c1e; --soft: #62666d; --line: #e3e4e6;
-  --bar: #3b6fd4; --track: #eceef1; --bad: #b4502f; }
-@media (prefers-color-scheme: dark) { :root { --page: #131416; --card: #1c1e21; --ink: #e9eaec; --soft: #9aa0a8;
-  --line: #30343a; --bar: #6d9bf0; --track: #2a2e34; --bad: #e58a66; } }
+  --bar: #3b6fd4; --track: #eceef1; --bad: #b4502f; --curve-0: #3b6fd4; --curve-1: #c2643a; --curve-2: #3f9271; }
+@media screen and (prefers-color-scheme: dark) { :root { --page: #131416; --card: #1c1e21; --ink: #e9eaec;
+  --soft: #9aa0a8; --line: #30343a; --bar: #6d9bf0; --track: #2a2e34; --bad: #e58a66; --curve-0: #6d9bf0;
+  --curve-1: #eb9468; --curve-2: #66bd98; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
 main { max-width: 1080px; margin: 0 auto; padding: 32px 20px 64px; }
@@ -36,7 +39,7 @@ main > .card, main > .cards { margin-top: 12px; }
 .axis { display: flex; justify-content: space-between; color: var(--soft); font-size: 12px; padding-top: 4px; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; padding: 6px 20px 6px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-td { overflow-wrap: anywhere; } td:first-child { min-width: 9em; }
+td { overflow-wrap: anywhere; } td:not(.n) { min-width: 6em; } td:first-child { min-width: 9em; }
 td.n { white-space: nowrap; } td:last-child, th:last-child { padding-right: 0; }
 th { color: var(--soft); font-weight: 500; white-space: nowrap; }
 tr:last-child td { border-bottom: 0; }
@@ -58,6 +61,9 @@ summary span:first-of-type { flex: 1; } summary small, .where { color: var(--sof
 .key i { display: inline-block; width: 12px; height: 3px; margin: 0 6px 3px 12px; border-radius: 2px; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--track); padding: 8px 10px; border-radius: 6px;
   margin: 4px 0 10px; font: 13px/1.45 ui-monospace, monospace; }
+@media print { body { background: none; font-size: 12px; } main { max-width: none; padding: 0; }
+  * { print-color-adjust: exact; } h2, h3 { break-after: avoid; } .tile, .chart, tr, pre { break-inside: avoid; }
+  details::details-content { content-visibility: visible; block-size: auto; } summary::before { content: none; } }
 """
 
 
@@ -66,7 +72,7 @@ def document(title: str, body: str) -> str:
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(title)}</title>\n'
-        f"<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+        f"<style>{STYLE}{line_chart.STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
 
 

@@ -19,22 +19,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+from random_model import write_random_model
+
 ALLOWED = 1.3
 
 
-def write_folder(folder: Path, size: int, shards: int, dtype_name: str) -> None:
-    """About `size` bytes of random weights in about `shards` files."""
-    import numpy as np
-    import tokenizers
-    from tokenizers import decoders, models, pre_tokenizers
-
-    from jaxchat.chat.hf_tokenizer import HuggingFaceTokenizer
-    from jaxchat.hub import safetensors
+def shape(size: int, dtype_name: str) -> Any:
+    """A decoder whose weights take about `size` bytes."""
     from jaxchat.hub.export import DTYPES
-    from jaxchat.hub.families import by_config, sizes
     from jaxchat.models.config import DecoderConfig
 
-    dtype = DTYPES[dtype_name]
     width = 1024 if size > 10**9 else 512
     one, two = (
         DecoderConfig(
@@ -48,27 +42,10 @@ def write_folder(folder: Path, size: int, shards: int, dtype_name: str) -> None:
         )
         for layers in (1, 2)
     )
-    layer = (two.parameters - one.parameters) * dtype.itemsize
-    layers = max(1, round((size - one.parameters * dtype.itemsize) / layer) + 1)
-    config = DecoderConfig(**{**vars(one), "layers": layers})
-    form, length, chance = by_config(config).huggingface, sizes(config), np.random.default_rng(0)
-
-    def make(shape: tuple[int, ...]) -> Any:
-        return (chance.standard_normal(shape, np.float32) * 0.02).astype(dtype)
-
-    tensors = [
-        (name, shape, lambda shape=shape: make(shape))
-        for tensor in form.tensors(config)
-        for shape in [tensor.shape(length)]
-        for name, _ in tensor.instances(length)
-    ]
-    safetensors.write(folder, tensors, dtype, shard_bytes=-(-config.parameters * dtype.itemsize // shards))
-    (folder / "config.json").write_text(json.dumps(by_config(config).write_config(config)))
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    backend = tokenizers.Tokenizer(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    HuggingFaceTokenizer(backend).save(folder)
+    itemsize = DTYPES[dtype_name].itemsize
+    layer = (two.parameters - one.parameters) * itemsize
+    layers = max(1, round((size - one.parameters * itemsize) / layer) + 1)
+    return DecoderConfig(**{**vars(one), "layers": layers})
 
 
 def measure(folder: Path, fsdp: int, tensor: int, imports: bool) -> None:
@@ -117,7 +94,8 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        write_folder(folder, int(args.gigabytes * 10**9), args.shards, args.dtype)
+        config = shape(int(args.gigabytes * 10**9), args.dtype)
+        write_random_model(folder, config, args.dtype, args.shards)
         largest = max(file.stat().st_size for file in folder.glob("*.safetensors"))
         devices = args.fsdp * args.tensor
         flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"

@@ -13,22 +13,31 @@ from jaxchat.page import boxed, card, cards, document, intervals, section, table
 SAMPLES = 20  # answers shown
 
 
+HOW_TO_READ = (
+    "Lower is better. Bits a byte compare models with different tokenizers; perplexity those with the same one. "
+    "Intervals are of 95 %, by the bootstrap over conversations."
+)
+
+
 def page(result: Mapping[str, Any]) -> str:
     """The page of what evals.report found."""
+    parts = [f"<h1>Perplexity</h1><p>{HOW_TO_READ}</p>"]
+    parts += [section(name, inside) for name, inside in datasets(result).items()]
+    return document("perplexity", "\n".join(parts))
+
+
+def datasets(result: Mapping[str, Any]) -> dict[str, str]:
+    """What was found on each dataset, as HTML, by its name."""
     models = result["models"]
-    names = dict.fromkeys(name for scored in models.values() for name in scored)
-    parts = [
-        "<h1>Perplexity</h1><p>Lower is better. Bits a byte compare models with different tokenizers; perplexity "
-        "those with the same one. Intervals are of 95 %, by the bootstrap over conversations.</p>"
-    ]
-    for name in names:
+    parts = {}
+    for name in dict.fromkeys(name for scored in models.values() for name in scored):
         each = {model: scored[name] for model, scored in models.items()}
         told = "".join(
             f"<p>{escape(note)}</p>"
             for note in [*(compared(one) for one in result["differences"] if one["data"] == name), *notes(each)]
         )
-        parts.append(section(name, _charts(each) + boxed(_table(each)) + told + _groups(each) + _answers(each)))
-    return document("perplexity", "\n".join(parts))
+        parts[name] = _charts(each) + boxed(_table(each)) + told + _groups(each) + _answers(each)
+    return parts
 
 
 def _charts(each: Mapping[str, Mapping[str, Any]]) -> str:

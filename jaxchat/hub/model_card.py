@@ -129,35 +129,48 @@ def _model(opened: Opened, verification: Json, weight_bytes: int) -> str:
 
 
 def _data(config: Json) -> str:
+    head, rows = data_table(config)
+    if not rows:
+        return ""
+    lines = ["| " + " | ".join(head) + " |", "|---|---|" + "---:|" * len(_COUNTS)]
+    cells = ([f"`{source}`", *others] for source, *others in rows)
+    return "\n".join(["## Data", "", *lines, *("| " + " | ".join(map(_cell, row)) + " |" for row in cells)])
+
+
+def data_table(config: Json) -> tuple[list[str], list[list[str]]]:
+    """What a run's config.json says of its data: a head, and a row of texts a source and split."""
     sources = _at(config, "data.sources") or []
     packed = _at(config, "resolved.packed") or []
-    if not sources:
-        return ""
-    head = "| source | split | " + " | ".join(label for label, _ in _COUNTS) + " |\n|---|---|" + "---:|" * len(_COUNTS)
     rows = []
     for source, splits in zip(sources, [*packed, *({} for _ in sources)]):
         for split, counts in (splits or {"all": {}}).items():
-            figures = (_figure(counts.get(name)) for _, name in _COUNTS)
-            rows.append(f"| {_source(source)} | {_SPLITS.get(split, split)} | {' | '.join(figures)} |")
-    return "\n".join(["## Data", "", head, *rows])
+            rows.append(
+                [_source(source), _SPLITS.get(split, split), *(_figure(counts.get(name)) for _, name in _COUNTS)]
+            )
+    return ["source", "split", *(label for label, _ in _COUNTS)], rows
 
 
 def _source(source: Any) -> str:
     """One source of the data, as its config names it, without the machine's folders."""
     if not isinstance(source, dict):
-        return f"`{source}`"
+        return str(source)
     name = source.get("format") or Path(str(source.get("path", "?"))).name
     options = ", ".join(f"{key} {value}" for key, value in source.get("options") or ())
     weight = f", weight {source['weight']}" if source.get("weight") else ""
-    return f"`{name}`" + (f" ({options})" if options else "") + weight
+    return str(name) + (f" ({options})" if options else "") + weight
 
 
 def _recipe(config: Json) -> str:
+    rows = recipe(config)
+    return "## Recipe\n\n" + _table(rows) if rows else ""
+
+
+def recipe(config: Json) -> list[tuple[str, str]]:
+    """What a reader wants of a run's config.json first: names and values."""
     rows = [(label, _at(config, path)) for label, path in _RECIPE]
     optim = {key: value for key, value in (_at(config, "optim") or {}).items() if key != "type"}
     rows += [(f"optimizer: {key.removesuffix(' type')}", value) for key, value in _flat(optim)]
-    rows = [(label, value) for label, value in rows if value is not None]
-    return "## Recipe\n\n" + _table(rows) if rows else ""
+    return [(label, _figure(value)) for label, value in rows if value is not None]
 
 
 def _measurements(records: list[Json]) -> str:
@@ -260,7 +273,13 @@ def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _table(rows: Iterable[tuple[str, Any]]) -> str:
-    return "\n".join(["| | |", "|---|---|", *(f"| {label} | {_figure(value)} |" for label, value in rows)])
+    return "\n".join(
+        ["| | |", "|---|---|", *(f"| {_cell(label)} | {_cell(_figure(value))} |" for label, value in rows)]
+    )
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _rough(count: int) -> str:
@@ -280,4 +299,4 @@ def _figure(value: Any) -> str:
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     if isinstance(value, list):
         return ", ".join(map(_figure, value))
-    return str(value).replace("|", "\\|").replace("\n", " ")
+    return str(value)

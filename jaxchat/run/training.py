@@ -2,8 +2,8 @@
 
 A run's folder holds `config.json` (the resolved config and, under `resolved`, what it came to: steps, data,
 tokenizer), `model.json`, `tokenizer/`, `checkpoints/`, `metrics.jsonl`, `samples.jsonl`, `tensorboard/`,
-`goodput.jsonl` and, at the end, `goodput.json` and `loss.png`. The same command goes on where the newest checkpoint
-stands.
+`goodput.jsonl` and, at the end, `goodput.json`, `loss.png` and `report.html`. The same command goes on where the newest
+checkpoint stands.
 """
 
 from __future__ import annotations
@@ -28,14 +28,16 @@ from jaxchat.run.answers import answerer
 from jaxchat.run.config import Pretrained, Train
 from jaxchat.run.parts import begin, go_on, open_pipeline
 from jaxchat.run.program import check_shape, program
+from jaxchat.run.report import PAGE, write_report
 from jaxchat.run.sameness import MAY_CHANGE, MAY_DIFFER, as_json, command, digest, unlike
 from jaxchat.run.state import count, first_state, sizes
 from jaxchat.sharding import Rules
+from jaxchat.train import goodput
 from jaxchat.train.checks import check_batch, check_length, check_vocabulary
 from jaxchat.train.clock import Clock
 from jaxchat.train.curve import draw_losses
 from jaxchat.train.folder import RunFolder
-from jaxchat.train.goodput import REPORT, write_report
+from jaxchat.train.goodput import REPORT
 from jaxchat.train.metrics import read_metrics
 from jaxchat.train.profile import Profile
 from jaxchat.train.record import Json
@@ -117,6 +119,8 @@ def train(config: Train, run: Path, profile: Profile | None = None) -> Trained:
                 if not folder.curve.exists():
                     draw_losses(records, folder.curve, title=str(run))
                 if not (run / REPORT).exists():
+                    goodput.write_report(run)
+                if not (run / PAGE).exists():
                     write_report(run)
             scores = last_scores(records)
             return Trained(run, restored, steps, scores[1] if scores else None)
@@ -143,4 +147,6 @@ def train(config: Train, run: Path, profile: Profile | None = None) -> Trained:
             profile=profile or Profile(),
         )
         ended = session.run(state, restored)
+        if jax.process_index() == 0:
+            write_report(run)
         return Trained(run, ended.step, steps, ended.held_out, ended.exit_code)

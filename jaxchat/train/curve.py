@@ -24,7 +24,7 @@ def draw_losses(records: Sequence[Record], path: Path, *, title: str) -> None:
     if trained:
         steps, losses = zip(*trained, strict=True)
         axes.plot(steps, losses, color="#8ab6d6", linewidth=0.8, label="train")
-        axes.plot(steps, _running_mean(losses), color="#1f6fa8", label="train, smoothed")
+        axes.plot(steps, running_mean(losses), color="#1f6fa8", label="train, smoothed")
     if held_out:
         steps, losses = zip(*held_out, strict=True)
         axes.plot(steps, losses, color="#c8553d", marker="o", markersize=4, label="held out")
@@ -36,7 +36,7 @@ def draw_losses(records: Sequence[Record], path: Path, *, title: str) -> None:
         figure.savefig(file, format="png")
 
 
-def _running_mean(losses: Sequence[float]) -> list[float]:
+def running_mean(losses: Sequence[float]) -> list[float]:
     """Exponential mean, unbiased at its start (the divisor is the weight that has come in so far)."""
     means: list[float] = []
     total = weight = 0.0

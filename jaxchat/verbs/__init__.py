@@ -9,7 +9,7 @@ from jaxchat.verbs.plan import Plan
 from jaxchat.verbs.sample import Chat, Generate
 from jaxchat.verbs.serve import NewKey, Serve
 from jaxchat.verbs.tokenizer import TokenizerTrain
-from jaxchat.verbs.train import Train
+from jaxchat.verbs.train import Report, Train
 from jaxchat.verbs.verb import Verb
 
 VERBS: dict[str, type[Verb]] = {
@@ -20,6 +20,7 @@ VERBS: dict[str, type[Verb]] = {
     "data pack": DataPack,
     "tokenizer train": TokenizerTrain,
     "train": Train,
+    "report": Report,
     "plan": Plan,
     "eval": Eval,
     "generate": Generate,

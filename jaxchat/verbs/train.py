@@ -85,3 +85,26 @@ class Train(Verb):
             ended = train(config, self.run_folder or Path("runs") / self.config.stem, profile)
         data = {**dataclasses.asdict(ended), "run": str(ended.run)}
         return Made(ended.line, data, exit_code=ended.exit_code, speaks=first)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Verb):
+    """Show a run on one page that can be sent to someone: curves, answers, data, config, evaluations.
+
+    RUN/report.html, written when a run ends as well, is one file that needs nothing else. It shows a run that goes on
+    as far as it has come, and what `jaxchat eval --out RUN/evals/NAME.json` found.
+    """
+
+    usage = "RUN [--out FILE.html]"
+
+    folder: Positional[Annotated[Path, arg(metavar="RUN")]]
+    """A run's folder."""
+    out: Annotated[Path | None, arg(metavar="FILE.html")] = None
+    """The file to write; RUN/report.html otherwise."""
+
+    def run(self) -> Made:
+        from jaxchat.run.report import PAGE, write_report
+
+        found = write_report(self.folder, self.out)
+        place = self.out or self.folder / PAGE
+        return Made(f"{found.step:,} of {found.of_steps:,} steps in {place}", {**found.to_json(), "report": str(place)})

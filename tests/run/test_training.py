@@ -65,7 +65,7 @@ def test_a_finished_run_is_left_as_it_is(whole: Path, config: Train):
     assert (again.step, again.exit_code) == (16, 0)
     assert again.held_out == lines(whole)[-1]["eval"]
     assert files(whole) == before
-    for name in ("loss.png", "goodput.json"):
+    for name in ("loss.png", "goodput.json", "report.html"):
         (whole / name).unlink()  # as a kill just before it was made would have it
     train(config, whole)
     assert files(whole).keys() == before.keys()
