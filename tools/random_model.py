@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-VOCABULARY = 260  # of its tokenizer: bytes, and the markers of a chat
+VOCABULARY = 261  # of its tokenizer: bytes, one pair of them (llama.cpp reads none without), the markers of a chat
 
 
 def write_random_model(folder: Path, config: Any, dtype_name: str = "float32", shards: int = 1) -> None:
@@ -39,7 +39,7 @@ def write_random_model(folder: Path, config: Any, dtype_name: str = "float32", s
     safetensors.write(folder, tensors, dtype, shard_bytes=-(-config.parameters * dtype.itemsize // shards))
     (folder / "config.json").write_text(json.dumps(family.write_config(config)))
     letters = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    backend = tokenizers.Tokenizer(models.BPE(letters, []))
+    backend = tokenizers.Tokenizer(models.BPE({**letters, "th": len(letters)}, [("t", "h")]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens([tokenizers.AddedToken(text, special=True) for text in ByteTokenizer.added_tokens])

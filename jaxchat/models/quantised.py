@@ -1,6 +1,7 @@
 """Weights held in 8 or 4 bits, by qwix, and brought back to floats where they are used.
 
-Frozen weights alone: nothing is differentiated through them.
+Frozen weights alone: nothing is differentiated through them. They are trained over on any mesh; what is decoded with on
+a CPU in eight bits (int8.py) has products of its own, which read the eight bits and make no floats of them.
 """
 
 from __future__ import annotations
