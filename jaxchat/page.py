@@ -24,7 +24,7 @@ h1 { font-size: 26px; margin: 0; overflow-wrap: anywhere; } h2 { font-size: 18px
 h3 { font-size: 14px; margin: 0 0 10px; } p { margin: 4px 0 12px; color: var(--soft); }
 .tiles, .cards { display: grid; gap: 12px; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); }
 .cards { grid-template-columns: repeat(auto-fill, minmax(min(100%, 330px), 1fr)); align-items: start; }
-main > .card, main > .cards { margin-top: 12px; }
+main > .card, main > .cards, main > .card + p { margin-top: 12px; } main > h3 { margin-top: 24px; }
 .tile, .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 12px 14px;
   min-width: 0; }
 .tile b { display: block; font-size: 22px; font-variant-numeric: tabular-nums; } .tile span { color: var(--soft); }
@@ -39,7 +39,7 @@ main > .card, main > .cards { margin-top: 12px; }
 .axis { display: flex; justify-content: space-between; color: var(--soft); font-size: 12px; padding-top: 4px; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; padding: 6px 20px 6px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-td { overflow-wrap: anywhere; } td:not(.n) { min-width: 6em; } td:first-child { min-width: 9em; }
+td { overflow-wrap: anywhere; } td:not(.n) { min-width: 6em; } td:first-child:not(.n) { min-width: 9em; }
 td.n { white-space: nowrap; } td:last-child, th:last-child { padding-right: 0; }
 th { color: var(--soft); font-weight: 500; white-space: nowrap; }
 tr:last-child td { border-bottom: 0; }

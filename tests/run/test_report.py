@@ -86,7 +86,7 @@ def test_a_run_that_goes_on_is_shown_as_far_as_it_came(run: Path, capsys: pytest
     for name in ("goodput.json", "loss.png", "report.html"):
         (run / name).unlink()
     assert main(["report", str(run), "--json", "-"]) == 0
-    said = json.loads(capsys.readouterr().out.splitlines()[0])
+    said = json.loads(capsys.readouterr().out)
     assert (said["step"], said["steps"], said["finished"]) == (5, 16, False)
     page = (run / "report.html").read_text()
     assert "Not finished" in page and "5 of 16" in page and "last sign of it" in page
@@ -131,7 +131,7 @@ def test_evaluations_in_its_folder_are_shown(run: Path, config: Train, capsys: p
     (run / "evals" / "other.json").write_text('{"accuracy": {"arc": 0.25}}')
     capsys.readouterr()
     assert main(["report", str(run), "--json", "-"]) == 0
-    said = json.loads(capsys.readouterr().out.splitlines()[0])
+    said = json.loads(capsys.readouterr().out)
     assert said["evaluations"] == ["other", "talk"] and list(said["unread"]) == ["broken.json"]
     page = (run / "report.html").read_text()
     rows = table(page, "model", "tokens", "perplexity")
