@@ -1,0 +1,1 @@
+"""Tasks with right answers: lm-evaluation-harness's by name, DCLM's CORE, programs that are run."""
