@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from jaxchat.evals.benchmarks import report as tasks
 from jaxchat.evals.report import KINDS, answers_table, assistants, compared, figure, notes
 from jaxchat.page import boxed, card, cards, document, intervals, section, table
 
@@ -14,16 +15,21 @@ SAMPLES = 20  # answers shown
 
 
 HOW_TO_READ = (
-    "Lower is better. Bits a byte compare models with different tokenizers; perplexity those with the same one. "
-    "Intervals are of 95 %, by the bootstrap over conversations."
+    "Perplexity: lower is better. Bits a byte compare models with different tokenizers; perplexity those with the same "
+    "one. Intervals are of 95 %, by the bootstrap over conversations."
 )
 
 
 def page(result: Mapping[str, Any]) -> str:
-    """The page of what evals.report found."""
-    parts = [f"<h1>Perplexity</h1><p>{HOW_TO_READ}</p>"]
+    """The page of what evals.report found, and benchmarks.measure."""
+    models = dict.fromkeys([*result["models"], *result["tasks"]])
+    parts = [f"<h1>{escape(', '.join(models))}</h1>"]
+    if result["models"]:
+        parts.append(f"<p>{HOW_TO_READ}</p>")
     parts += [section(name, inside) for name, inside in datasets(result).items()]
-    return document("perplexity", "\n".join(parts))
+    if result["tasks"]:
+        parts.append(section("Tasks", tasks.part(result)))
+    return document("evaluation", "\n".join(parts))
 
 
 def datasets(result: Mapping[str, Any]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from jaxchat.chat.template import ChatFormat
 from jaxchat.chat.tokenizer import Tokenizer
 from jaxchat.errors import InputError
 from jaxchat.evals.answers import answers
+from jaxchat.evals.benchmarks import report as tasks
 from jaxchat.evals.perplexity import score
 from jaxchat.evals.quality import check_packages
 from jaxchat.evals.scores import Scores, difference
@@ -33,9 +34,9 @@ def evaluate(
     most_answers: int = 0,
     answer_tokens: int = 128,
 ) -> dict[str, Any]:
-    """`{"models": {MODEL: {DATASET: figures}}, "differences": [...], "tasks": {}}`, named as they are given; see
-    evals/scores.py for the figures. A difference is between a model and the first one. `template`: a chat template's
-    source in place of the models' own. most_answers: so many conversations of each dataset that every model answers, in
+    """`{"models": {MODEL: {DATASET: figures}}, "differences": [...]}`, named as they are given; see evals/scores.py for
+    the figures. A difference is between a model and the first one. `template`: a chat template's source in place of the
+    models' own. most_answers: so many conversations of each dataset that every model answers, in
     `answer_tokens` tokens at most; what can be said of the answers stands under `answers` (see evals/answers.py).
 
     Whatever can be wrong with a model's form, its template or the data is found before anything is computed.
@@ -74,7 +75,6 @@ def evaluate(
             for model in models[1:]
             for name, one in scored[model].items()
         ],
-        "tasks": {},
     }
 
 
@@ -102,7 +102,7 @@ def _format(model: str, tokenizer: Tokenizer, template: str | None) -> ChatForma
 
 def show(result: dict[str, Any]) -> None:
     """Prints a table for every dataset, what tells its parts and the models apart, and what was refused or read through
-    windows."""
+    windows; then one of the tasks."""
     from rich.console import Console
 
     console = Console(width=None if sys.stdout.isatty() else 140)
@@ -116,6 +116,10 @@ def show(result: dict[str, Any]) -> None:
             head, rows = table
             console.print(_plain_table("answers", head, rows))
         for note in [*notes(each), *(compared(one) for one in result["differences"] if one["data"] == name)]:
+            console.print(note, markup=False, highlight=False, soft_wrap=True)
+    if result["tasks"]:
+        console.print(tasks.shown(result))
+        for note in tasks.told(result):
             console.print(note, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -16,6 +16,7 @@ from jaxchat.chat.conversation import Conversation
 from jaxchat.chat.hf_tokenizer import HuggingFaceTokenizer
 from jaxchat.hub import safetensors, weights
 from jaxchat.hub.families import by_config
+from jaxchat.hub.open import Opened, open_model
 from jaxchat.mesh import MeshConfig, make_mesh
 from jaxchat.models import presets
 from jaxchat.models.decoder import Model
@@ -68,3 +69,11 @@ def model_folder(tmp_path: Path, tiny_folder: Path) -> Callable[..., Path]:
         return folder
 
     return copy
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Opened:
+    """The tiny model with ChatML's template, opened."""
+    folder = shutil.copytree(tiny_folder, tmp_path_factory.mktemp("opened") / "tiny")
+    (folder / "chat_template.jinja").write_text(CHATML)
+    return open_model(str(folder), make_mesh(MeshConfig(), jax.devices()[:1]))

@@ -30,7 +30,7 @@ def test_it_writes_the_figures_of_every_model_on_every_folder(
     assert "1 conversations refused by its template: there are no messages to render" in shown
     assert "windows 128 tokens apart" in shown
     result = json.loads(out.read_text())
-    assert set(result) == {"models", "differences", "tasks"}
+    assert set(result) == {"models", "differences", "tasks", "task_differences"}
     assert result["tasks"] == {} and list(result["models"]) == models
     for scored in result["models"].values():
         assert list(scored) == data
