@@ -152,12 +152,17 @@ def test_questions_as_conversations(tasks: Tasks, tiny_model: Opened, monkeypatc
         ("arc_challenge", None, r"arc_challenge cannot be loaded .*FOLDER/TASK/SPLIT.jsonl and give --task-path"),
         ("arc_easy", "nowhere", "there is no folder"),
         ("broken", "broken", r"test.jsonl is not lines of JSON"),
+        ("unguarded", "broken", r"unguarded runs programs of the model's unguarded; give --unsafe"),
     ],
 )
 def test_what_cannot_be_used_is_one_sentence(asked: str, folder: str | None, says: str, tmp_path: Path):
     (tmp_path / "broken/broken").mkdir(parents=True)
     (tmp_path / "broken/broken/test.jsonl").write_text("{")
-    (tmp_path / "broken/broken.yaml").write_text("task: broken\ndataset_path: json\ntest_split: test\n")
+    for name, more in (("broken", ""), ("unguarded", "unsafe_code: true\n")):
+        text = f"task: {name}\ndataset_path: json\ntest_split: test\ndoc_to_text: a\ndoc_to_target: b\n{more}"
+        (tmp_path / f"broken/{name}.yaml").write_text(text)
+    (tmp_path / "broken/unguarded").mkdir()
+    (tmp_path / "broken/unguarded/test.jsonl").write_text('{"a": 1}\n')
     with pytest.raises(InputError, match=says) as error:
         Tasks.load({asked: None}, folder and tmp_path / folder, Sandbox())
     assert "\n" not in str(error.value)
