@@ -61,9 +61,10 @@ summary span:first-of-type { flex: 1; } summary small, .where { color: var(--sof
 .key i { display: inline-block; width: 12px; height: 3px; margin: 0 6px 3px 12px; border-radius: 2px; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--track); padding: 8px 10px; border-radius: 6px;
   margin: 4px 0 10px; font: 13px/1.45 ui-monospace, monospace; }
-@media print { body { background: none; font-size: 12px; } main { max-width: none; padding: 0; }
-  * { print-color-adjust: exact; } h2, h3 { break-after: avoid; } .tile, .chart, tr, pre { break-inside: avoid; }
-  details::details-content { content-visibility: visible; block-size: auto; } summary::before { content: none; } }
+@media print { :root { color-scheme: light; } body { background: #fff; font-size: 12px; }
+  main { max-width: none; padding: 0; } * { print-color-adjust: exact; } h2, h3 { break-after: avoid; }
+  .tile, .chart, tr, pre { break-inside: avoid; } summary::before { content: none; }
+  details::details-content { content-visibility: visible; block-size: auto; } }
 """
 
 

@@ -112,7 +112,7 @@ cat <<END
 
 the conversations           $out/conversations
 packed, and those set aside $out/packed, $out/packed/heldout
-the run                     $out/run (metrics.jsonl, loss.png, checkpoints)
+the run                     $out/run (report.html, metrics.jsonl, checkpoints)
 the model for Hugging Face  $out/export
 all figures                 $out/summary.json
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from jaxchat.evals.benchmarks import report as tasks
 from jaxchat.evals.report import KINDS, answers_table, assistants, compared, figure, notes
+from jaxchat.line_chart import Curve, line_chart
 from jaxchat.page import boxed, card, cards, document, intervals, section, table
 
 SAMPLES = 20  # answers shown
@@ -42,7 +43,7 @@ def datasets(result: Mapping[str, Any]) -> dict[str, str]:
             f"<p>{escape(note)}</p>"
             for note in [*(compared(one) for one in result["differences"] if one["data"] == name), *notes(each)]
         )
-        parts[name] = _charts(each) + boxed(_table(each)) + told + _groups(each) + _answers(each)
+        parts[name] = _charts(each) + _over_steps(each) + boxed(_table(each)) + told + _groups(each) + _answers(each)
     return parts
 
 
@@ -62,6 +63,17 @@ def _charts(each: Mapping[str, Mapping[str, Any]]) -> str:
         if values:
             shown.append(card(title, intervals(values)))
     return cards(shown)
+
+
+def _over_steps(each: Mapping[str, Mapping[str, Any]]) -> str:
+    """A chart of the runs of which several steps (RUN@STEP) were scored."""
+    runs: dict[str, list[tuple[float, float]]] = {}
+    for model, figures in each.items():
+        name, _, step = model.rpartition("@")
+        if name and step.isdecimal() and figures["bits_per_byte"] is not None:
+            runs.setdefault(name, []).append((int(step), figures["bits_per_byte"]))
+    curves = [Curve(run, sorted(points), i % 3, "dots") for i, (run, points) in enumerate(runs.items()) if points[1:]]
+    return card("Bits a byte, all tokens, by step", line_chart(curves, "{:.4g}".format)) if curves else ""
 
 
 def _table(each: Mapping[str, Mapping[str, Any]]) -> str:

@@ -155,10 +155,8 @@ def _evaluations(run: RunReport) -> Iterator[str]:
         if not isinstance(found.get("models"), Mapping) or "differences" not in found:
             yield section(f"Results: {name}", boxed(_leaves_table(found)))
             continue
-        over = _over_steps(found)
-        parts = scores_page.datasets(found)
-        inside = "".join(f"<h3>{escape(_without_folders(data))}</h3>{over.get(data, '')}{html}"
-                         for data, html in parts.items())  # fmt: skip
+        parts = scores_page.datasets(_named_shortly(found))
+        inside = "".join(f"<h3>{escape(data)}</h3>{html}" for data, html in parts.items())
         yield section(f"Evaluation: {name}", f"<p>{scores_page.HOW_TO_READ}</p>{inside}")
     told = "".join(f"<p>{escape(name)}: {escape(why)}.</p>" for name, why in run.unread.items())
     if told:
@@ -168,22 +166,18 @@ def _evaluations(run: RunReport) -> Iterator[str]:
         yield section("Evaluations", boxed(f"<p>{escape(text)}</p>"))
 
 
-def _over_steps(found: Mapping[str, Any]) -> dict[str, str]:
-    """Where several steps of one run were measured (RUN@STEP), a chart of them, by dataset."""
-    runs: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for model, scored in found["models"].items():
-        name, at, step = model.rpartition("@")
-        for data, figures in scored.items():
-            if at and step.isdecimal() and figures["bits_per_byte"] is not None:
-                runs.setdefault((data, name), []).append((int(step), figures["bits_per_byte"]))
-    charts: dict[str, str] = {}
-    for (data, name), points in runs.items():
-        if len(points) > 1:
-            title = f"Bits a byte over the steps of {_without_folders(name)}"
-            charts[data] = charts.get(data, "") + card(
-                title, line_chart([Curve(title, sorted(points), 0, "dots")], _plain)
-            )
-    return charts
+def _named_shortly(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Scores whose models and datasets are named without folders; as they are where two would be called the same."""
+    names = {name for model, scored in found["models"].items() for name in (model, *scored)}
+    short = {name: _without_folders(name) for name in names}
+    if len({*short.values()}) < len(names):
+        return found
+    models = {
+        short[model]: {short[data]: figures for data, figures in scored.items()}
+        for model, scored in found["models"].items()
+    }
+    told = [one | {key: short[one[key]] for key in ("model", "against", "data")} for one in found["differences"]]
+    return {**found, "models": models, "differences": told}
 
 
 def _data(run: RunReport) -> str:

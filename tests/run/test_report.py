@@ -138,9 +138,10 @@ def test_evaluations_in_its_folder_are_shown(run: Path, config: Train, capsys: p
     for row, scored in zip(rows, json.loads(out.read_text())["models"].values(), strict=True):
         ((figures),) = scored.values()
         assert float(row["a word"].split()[0].replace(",", "")) == pytest.approx(figures["word_perplexity"], rel=1e-3)
-    assert "Bits a byte over the steps of run" in page
+    assert "Bits a byte, all tokens, by step" in page
     assert ["accuracy.arc", "0.25"] in [cells for rows in tables(page) for cells in rows]
     assert "broken.json: it cannot be read" in page
+    assert str(run) not in page and source not in page
 
 
 @pytest.mark.parametrize(
