@@ -8,8 +8,8 @@ from html import escape
 from typing import Any
 
 from jaxchat.evals.benchmarks import report as tasks
+from jaxchat.evals.by_step import by_step
 from jaxchat.evals.report import KINDS, answers_table, assistants, compared, figure, notes
-from jaxchat.line_chart import Curve, line_chart
 from jaxchat.page import boxed, card, cards, document, intervals, section, table
 
 SAMPLES = 20  # answers shown
@@ -27,14 +27,12 @@ def page(result: Mapping[str, Any]) -> str:
     parts = [f"<h1>{escape(', '.join(models))}</h1>"]
     if result["models"]:
         parts.append(f"<p>{HOW_TO_READ}</p>")
-    parts += [section(name, inside) for name, inside in datasets(result).items()]
-    if result["tasks"]:
-        parts.append(section("Tasks", tasks.part(result)))
+    parts += [section(name, inside) for name, inside in sections(result).items()]
     return document("evaluation", "\n".join(parts))
 
 
-def datasets(result: Mapping[str, Any]) -> dict[str, str]:
-    """What was found on each dataset, as HTML, by its name."""
+def sections(result: Mapping[str, Any]) -> dict[str, str]:
+    """What was found on each dataset, and on tasks, as HTML, by its name."""
     models = result["models"]
     parts = {}
     for name in dict.fromkeys(name for scored in models.values() for name in scored):
@@ -43,8 +41,9 @@ def datasets(result: Mapping[str, Any]) -> dict[str, str]:
             f"<p>{escape(note)}</p>"
             for note in [*(compared(one) for one in result["differences"] if one["data"] == name), *notes(each)]
         )
-        parts[name] = _charts(each) + _over_steps(each) + boxed(_table(each)) + told + _groups(each) + _answers(each)
-    return parts
+        steps = by_step("Bits a byte, all tokens", {model: figures["bits_per_byte"] for model, figures in each.items()})
+        parts[name] = _charts(each) + steps + boxed(_table(each)) + told + _groups(each) + _answers(each)
+    return parts | ({"Tasks": tasks.part(result)} if result["tasks"] else {})
 
 
 def _charts(each: Mapping[str, Mapping[str, Any]]) -> str:
@@ -63,17 +62,6 @@ def _charts(each: Mapping[str, Mapping[str, Any]]) -> str:
         if values:
             shown.append(card(title, intervals(values)))
     return cards(shown)
-
-
-def _over_steps(each: Mapping[str, Mapping[str, Any]]) -> str:
-    """A chart of the runs of which several steps (RUN@STEP) were scored."""
-    runs: dict[str, list[tuple[float, float]]] = {}
-    for model, figures in each.items():
-        name, _, step = model.rpartition("@")
-        if name and step.isdecimal() and figures["bits_per_byte"] is not None:
-            runs.setdefault(name, []).append((int(step), figures["bits_per_byte"]))
-    curves = [Curve(run, sorted(points), i % 3, "dots") for i, (run, points) in enumerate(runs.items()) if points[1:]]
-    return card("Bits a byte, all tokens, by step", line_chart(curves, "{:.4g}".format)) if curves else ""
 
 
 def _table(each: Mapping[str, Mapping[str, Any]]) -> str:

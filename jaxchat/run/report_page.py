@@ -29,6 +29,8 @@ BY_STEP: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("balance_loss", "Balance of experts (1: all used alike)", lambda value: f"{value:.3g}"),
     ("router_z_loss", "Router z-loss", lambda value: f"{value:.3g}"),
 )
+# What `jaxchat eval` writes.
+_SCORES = {"models", "tasks", "differences", "task_differences"}
 
 
 def page(run: RunReport) -> str:
@@ -152,10 +154,10 @@ def _samples(run: RunReport) -> str:
 def _evaluations(run: RunReport) -> Iterator[str]:
     """A section for each file of RUN/evals; and what is not there, or cannot be shown."""
     for name, found in run.evaluations.items():
-        if not isinstance(found.get("models"), Mapping) or "differences" not in found:
+        if not _SCORES.issubset(found):
             yield section(f"Results: {name}", boxed(_leaves_table(found)))
             continue
-        parts = scores_page.datasets(_named_shortly(found))
+        parts = scores_page.sections(_named_shortly(found))
         inside = "".join(f"<h3>{escape(data)}</h3>{html}" for data, html in parts.items())
         yield section(f"Evaluation: {name}", f"<p>{scores_page.HOW_TO_READ}</p>{inside}")
     told = "".join(f"<p>{escape(name)}: {escape(why)}.</p>" for name, why in run.unread.items())
@@ -168,16 +170,24 @@ def _evaluations(run: RunReport) -> Iterator[str]:
 
 def _named_shortly(found: Mapping[str, Any]) -> Mapping[str, Any]:
     """Scores whose models and datasets are named without folders; as they are where two would be called the same."""
-    names = {name for model, scored in found["models"].items() for name in (model, *scored)}
+    models, tasks = found["models"], found["tasks"]
+    names = {*models, *tasks, *(data for scored in models.values() for data in scored)}
     short = {name: _without_folders(name) for name in names}
     if len({*short.values()}) < len(names):
         return found
-    models = {
-        short[model]: {short[data]: figures for data, figures in scored.items()}
-        for model, scored in found["models"].items()
+
+    def told(differences: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        places = ("model", "against", "data")
+        return [{key: short[value] if key in places else value for key, value in one.items()} for one in differences]
+
+    return {
+        "models": {
+            short[model]: {short[data]: figures for data, figures in scored.items()} for model, scored in models.items()
+        },
+        "tasks": {short[model]: scored for model, scored in tasks.items()},
+        "differences": told(found["differences"]),
+        "task_differences": told(found["task_differences"]),
     }
-    told = [one | {key: short[one[key]] for key in ("model", "against", "data")} for one in found["differences"]]
-    return {**found, "models": models, "differences": told}
 
 
 def _data(run: RunReport) -> str:

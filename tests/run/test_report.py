@@ -127,6 +127,11 @@ def test_evaluations_in_its_folder_are_shown(run: Path, config: Train, capsys: p
     source = str(config.data.sources[0].path)  # type: ignore[union-attr]
     out = run / "evals" / "talk.json"
     assert main(["eval", f"{run}@12", f"{run}@16", "--data", source, "--out", str(out)]) == 0
+    scores = json.loads(out.read_text())
+    for step, share in (("12", 0.25), ("16", 0.5)):
+        accuracy = {"value": share, "stderr": 0.1, "interval": [share - 0.2, share + 0.2]}
+        scores["tasks"][f"{run}@{step}"] = {"arc": {"acc": accuracy, "questions": 9, "fewshot": 0, "part_of": None}}
+    out.write_text(json.dumps(scores))
     (run / "evals" / "broken.json").write_text('{"models": ')
     (run / "evals" / "other.json").write_text('{"accuracy": {"arc": 0.25}}')
     capsys.readouterr()
@@ -138,7 +143,8 @@ def test_evaluations_in_its_folder_are_shown(run: Path, config: Train, capsys: p
     for row, scored in zip(rows, json.loads(out.read_text())["models"].values(), strict=True):
         ((figures),) = scored.values()
         assert float(row["a word"].split()[0].replace(",", "")) == pytest.approx(figures["word_perplexity"], rel=1e-3)
-    assert "Bits a byte, all tokens, by step" in page
+    assert "Bits a byte, all tokens, by step" in page and "arc: acc, by step" in page
+    assert [row["run@16"] for row in table(page, "task", "metric")] == ["0.500 ±0.200"]
     assert ["accuracy.arc", "0.25"] in [cells for rows in tables(page) for cells in rows]
     assert "broken.json: it cannot be read" in page
     assert str(run) not in page and source not in page

@@ -8,6 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from jaxchat.evals.benchmarks.suite import CHANCE, MEANT
+from jaxchat.evals.by_step import by_step
 from jaxchat.page import boxed, card, cards, intervals, table
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def part(result: Result) -> str:
         each = {model: scored[task][metric] for model, scored in result["tasks"].items() if task in scored}
         values = {model: (one["value"], *(one["interval"] or (one["value"],) * 2)) for model, one in each.items()}
         charts.append(card(f"{task}: {metric}", intervals(values)))
+        charts.append(by_step(f"{task}: {metric}", {model: one["value"] for model, one in each.items()}))
     head = ("task", "metric", "examples", "questions", "chance", *result["tasks"])
     numbers = range(2, len(head))
     inside = cards(charts) + boxed(table(head, _rows(result, asked), numbers))
