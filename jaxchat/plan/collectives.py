@@ -15,6 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxchat.errors import InputError
+from jaxchat.plan import megascale
 from jaxchat.plan.hlo import Instruction, Module
 
 Kind = Literal["all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute"]
@@ -100,23 +101,26 @@ def _dims(instruction: Instruction) -> list[tuple[int, ...]]:
 
 
 def _collective(one: Instruction, times: int, mesh: Mesh, slices: int, beside: bool) -> Collective | None:
-    name = one.opcode.removesuffix("-start")
+    between = megascale.kind(one)
+    name = between or one.opcode.removesuffix("-start")
     if name not in KINDS:
         return None
     started = one.opcode.endswith("-start")
     shape = one.shape
-    if started and name != "all-reduce":  # its result holds what goes in as well, and what comes out behind that
-        shape = shape[len(one.operands) : 2 * len(one.operands)]
-    groups = _pairs(one) if name == "collective-permute" else replica_groups(one.rest, mesh.size)
-    places = np.arange(mesh.size).reshape(mesh.devices.shape)
+    if between:
+        shape, groups = shape[:1], megascale.groups(one, mesh.size, slices)
+    else:
+        if started and name != "all-reduce":  # its result holds what goes in as well, and what comes out behind that
+            shape = shape[len(one.operands) : 2 * len(one.operands)]
+        here = mesh.size if mesh.devices.flat[0].platform != "tpu" else mesh.size // slices  # a program a slice
+        groups = _pairs(one) if name == "collective-permute" else replica_groups(one.rest, here)
     axes: tuple[str, ...] = ()
     sliced = False
     if groups:
-        spots = np.array(np.unravel_index(np.array(groups[0]), places.shape))
+        spots = np.array(np.unravel_index(np.array(groups[0]), mesh.devices.shape))
         axes = tuple(axis for axis, at in zip(mesh.axis_names, spots) if len(set(at.tolist())) > 1)
-        of_slice = {place * slices // mesh.size for place in groups[0]}
-        sliced = len(of_slice) > 1
-    beside = beside or started or "async_collective_name" in one.rest
+        sliced = any(len({place * slices // mesh.size for place in group}) > 1 for group in groups)
+    beside = beside or started or between is not None or "async_collective_name" in one.rest
     return Collective(KINDS[name], sum(array.bytes for array in shape), times, groups, beside, axes, sliced)
 
 

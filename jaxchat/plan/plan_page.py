@@ -24,9 +24,8 @@ NOTES = (
     "that nothing runs beside. It is a bound from the makers' figures, not a measurement: no program reaches all of a "
     "chip's arithmetic.",
     "MFU counts the model's operations alone, not what is computed again. Messages are counted on the compiled "
-    "program, loops multiplied out; bytes are those of their results on one chip. What TPUs send between "
-    "slices goes through their hosts and is not among them yet: of several slices, times and messages are those within "
-    "each.",
+    "program, loops multiplied out; bytes are those of their results on one chip. What goes between slices (DCN) "
+    "leaves each chip through its host, at the chip's share of the host's connection.",
 )
 
 

@@ -12,7 +12,6 @@ from jax.sharding import Mesh
 
 from jaxchat.errors import InputError
 from jaxchat.mesh import make_mesh
-from jaxchat.plan.chips import Tpu
 from jaxchat.plan.collectives import Collective, by_axes, by_kind, collectives
 from jaxchat.plan.compiling import compiled
 from jaxchat.plan.hlo import parse
@@ -83,12 +82,6 @@ class Plan:
                 said.append(f"{one.phase.name} needs {need} of {self.topology.limit_bytes / 2**30:.2f} GiB a chip")
         return "; ".join([*said, *([self.change.line] if self.change else [])])
 
-    @property
-    def not_counted(self) -> list[str]:
-        """What is in no time and among no messages, so that a step takes longer than is said."""
-        between = self.topology.slices > 1 and isinstance(self.topology.chip, Tpu)
-        return ["what TPUs send between slices, through their hosts"] if between else []
-
     def to_json(self) -> Json:
         """As DESIGN's "What programs read" names it, and more."""
         line, topology = self.train.roofline, self.topology
@@ -108,7 +101,6 @@ class Plan:
             "remat": self.setting.remat,
             "limit_bytes": topology.limit_bytes,
             **_program(self.train, topology, self.devices),
-            "not_counted": self.not_counted,
             "step_seconds": None if line is None else line.step,
             "tokens_per_second": speed,
             "hours": hours,

@@ -55,15 +55,25 @@ def roofline(computed: float, moved: float, found: Sequence[Collective], topolog
 def seconds(one: Collective, topology: Topology, mesh: Mesh) -> float:
     """Of all executions of a collective. Between slices it is done in steps: within each, then across, each chip with
     its part."""
-    group = one.groups[0] if one.groups else (0, 1)
-    within = len(group) // topology.slices if one.sliced and len(group) >= topology.slices else len(group)
+    group = max(one.groups, key=len, default=(0, 1))
+    crossing = topology.slices if one.sliced and len(group) >= topology.slices else len(group)
+    within = len(group) // crossing if one.sliced else len(group)
     fast = one.sent if within > 1 else 0.0
-    slow = 0.0
-    if one.sliced:
-        crossing = len(group) // max(within, 1)
-        part = (crossing - 1) / crossing if crossing > 1 else 1.0
-        slow = one.bytes * part * (2 if one.kind == "all-reduce" else 1) / max(within, 1)
+    slow = _across(one, crossing, within) if one.sliced else 0.0
     return fast / _bandwidth(one, group, topology, mesh) + slow / topology.chip.network
+
+
+def _across(one: Collective, slices: int, within: int) -> float:
+    """Bytes that a chip sends to other slices, of which `slices` take part with `within` chips each."""
+    part = (slices - 1) / slices
+    each = {
+        "all-gather": part / within,
+        "all-reduce": 2 * part / within,
+        "reduce-scatter": slices - 1.0,
+        "all-to-all": part,
+        "collective-permute": 1.0,
+    }
+    return one.bytes * each[one.kind]
 
 
 def _bandwidth(one: Collective, group: Sequence[int], topology: Topology, mesh: Mesh) -> float:

@@ -46,14 +46,12 @@ def row(plan: Plan) -> tuple[str, ...]:
 
 
 def sentences(plan: Plan) -> list[str]:
-    """What the figures do not say: why it does not fit and what to change; what they leave out; what serving needs;
-    what a run costs."""
+    """What the figures do not say: why it does not fit and what to change; what serving needs; what a run
+    costs."""
     said = []
     name = plan.topology.name
     if not plan.fits:
         said.append(f"{name}: {plan.advice}")
-    if plan.train.roofline is not None:
-        said += [f"{name}: {what}, is not counted: a step takes longer and costs more" for what in plan.not_counted]
     said += [f"{name}: {serving(one)}" for one in plan.made[1:] if one.roofline]
     hours = plan.hours()
     if hours is not None:
