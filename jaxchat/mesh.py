@@ -92,7 +92,10 @@ def _grid(devices: list[jax.Device], shape: list[int]) -> np.ndarray:
     if math.prod(shape) == len(devices) and devices[0].platform == "tpu":
         from jax.experimental import mesh_utils
 
-        return mesh_utils.create_device_mesh(shape, devices=devices)
+        try:
+            return mesh_utils.create_device_mesh(shape, devices=devices)
+        except NotImplementedError:  # an axis shares a dimension of the slice with another
+            return mesh_utils.create_device_mesh(shape, devices=devices, allow_split_physical_axes=True)
     return np.asarray(devices[: math.prod(shape)]).reshape(shape)
 
 

@@ -292,7 +292,7 @@ def _placed(leaf: Any) -> jax.ShapeDtypeStruct:
     """`leaf` with a sharding over devices: what `eval_shape` gives only names axes, those of the current mesh."""
     mesh, sharding = jax.sharding.get_mesh(), getattr(leaf, "sharding", None)
     if isinstance(sharding, NamedSharding) and not mesh.empty and not isinstance(sharding.mesh, jax.sharding.Mesh):
-        sharding = NamedSharding(mesh, sharding.spec)
+        sharding = NamedSharding(mesh, sharding.spec, memory_kind=sharding.memory_kind)
     if sharding is None and not mesh.empty:
         sharding = NamedSharding(mesh, PartitionSpec())
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from jaxchat.host_memory import fetched
 from jaxchat.models.attention import SAVED, Auto, Backend, Sight
 from jaxchat.models.block import Block
 from jaxchat.models.cache import Cache
@@ -98,7 +99,7 @@ class Decoder(nnx.Module):
         graph, stacked = nnx.split(self.layers)
 
         def step(kind: Kind, x_BTD: jax.Array, layer: Any) -> tuple[jax.Array, Routed | None]:
-            return nnx.merge(graph, layer)(x_BTD, *sees[kind])
+            return nnx.merge(graph, fetched(layer))(x_BTD, *sees[kind])
 
         x_BTD, routed = self._through(step, x_BTD, stacked, self.remat)
         return self.norm(x_BTD), routed

@@ -34,4 +34,6 @@ def compiled(phase: Phase) -> Compiled:
     memory = made.memory_analysis()
     assert memory is not None
     used = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
-    return Compiled(memory.peak_memory_in_bytes or used + memory.temp_size_in_bytes, made.as_text())
+    peak = memory.peak_memory_in_bytes or used + memory.temp_size_in_bytes
+    away = memory.host_argument_size_in_bytes if memory.peak_memory_in_bytes else 0  # libtpu's peak is of both memories
+    return Compiled(peak - away, made.as_text())

@@ -22,7 +22,7 @@ STRIDE = 100_000  # the devices of slice 0 are numbered from 100,000, those of s
 
 
 def kind(one: Instruction) -> str | None:
-    """The collective whose result arrives here, or None: this is something else. What leaves for it is no second one."""
+    """The collective whose result arrives here, or None: this is something else. What leaves for it does not count."""
     named = re.search(r'_xla_megascale_transfer_type="(\w+)"', one.rest) if one.opcode == "recv" else None
     if named is None:
         return None

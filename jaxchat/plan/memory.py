@@ -9,12 +9,18 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxchat.host_memory import is_away
 from jaxchat.plan.work import Phase, Tree
 
 
 def on_device(tree: Tree) -> int:
-    """Bytes that the arrays of these shapes and shardings take on one device."""
-    return sum(_bytes(leaf) for leaf in jax.tree.leaves(tree))
+    """Bytes that the arrays of these shapes and shardings take in one device's memory."""
+    return sum(_bytes(leaf) for leaf in jax.tree.leaves(tree) if not is_away(leaf))
+
+
+def on_host(tree: Tree) -> int:
+    """Bytes that they take in the host's memory for one device."""
+    return sum(_bytes(leaf) for leaf in jax.tree.leaves(tree) if is_away(leaf))
 
 
 def _bytes(leaf: Any) -> int:

@@ -15,7 +15,7 @@ from jaxchat.mesh import make_mesh
 from jaxchat.plan.collectives import Collective, by_axes, by_kind, collectives
 from jaxchat.plan.compiling import compiled
 from jaxchat.plan.hlo import parse
-from jaxchat.plan.memory import least, on_device
+from jaxchat.plan.memory import least, on_device, on_host
 from jaxchat.plan.roofline import Roofline, mfu, roofline
 from jaxchat.plan.search import Change, candidates, ranked, smallest_change
 from jaxchat.plan.topology import Topology
@@ -123,6 +123,7 @@ def _program(one: Made, topology: Topology, devices: int) -> Json:
         "compiled": one.compiled,
         "peak_bytes": one.peak,
         "memory": dict(one.memory),
+        "host_bytes": on_host(one.phase.holds),
         "collectives": by_kind(one.found),
         "network": by_axes(one.found, topology.near),
         "model_flops_per_chip": one.phase.flops / topology.chips,

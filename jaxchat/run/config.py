@@ -14,6 +14,7 @@ from jaxchat.models.decoder import Remat
 from jaxchat.models.lora import DoRA, LoRA
 from jaxchat.objectives.routing import Routing
 from jaxchat.train.divergence import Policy, Stop
+from jaxchat.train.offload import Part
 from jaxchat.train.optim import OptimConfig
 from jaxchat.train.session import CheckpointConfig, HeldOut, Samples
 
@@ -72,6 +73,9 @@ class Train:
     """What computes it: matrix products (dot), TPU kernels (splash), GPU kernels (cudnn), or the fastest that can."""
     remat: Remat = "none"
     """What the backward pass computes again instead of keeping: nothing, all but matrix products, everything."""
+    offload: tuple[Part, ...] = ()
+    """What waits in the host's memory between its uses, so that a larger model fits: the optimizer's state, the blocks'
+    parameters. A CPU has one memory, and gains nothing by it."""
     xla: tuple[str, ...] = ()
     """Flags of XLA for the training step (xla_NAME=VALUE), beside those of jaxchat/xla_flags.py or instead of them."""
     spike: float | None = 2.0

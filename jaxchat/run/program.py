@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
+from jaxchat.errors import InputError
 from jaxchat.models import lora
 from jaxchat.models.config import DecoderConfig
 from jaxchat.models.decoder import Model
@@ -15,6 +16,7 @@ from jaxchat.run.config import Train
 from jaxchat.sharding import Rules
 from jaxchat.train.checks import check_batch, check_model, check_seq_len
 from jaxchat.train.divergence import Skip, skipping
+from jaxchat.train.offload import offloaded
 from jaxchat.train.program import Program, build
 
 
@@ -28,7 +30,9 @@ def program(config: Train, model: DecoderConfig, mesh: Mesh, steps: int) -> Prog
     made = build(
         handle, config.optim, mesh, shape, steps, config.accumulate, config.routing, config.adapter, config.xla
     )
-    return replace(made, step=skipping(made.step)) if isinstance(config.on_divergence, Skip) else made
+    if isinstance(config.on_divergence, Skip):
+        made = replace(made, step=skipping(made.step))
+    return offloaded(made, config.offload) if config.offload else made
 
 
 def check_shape(config: Train, model: DecoderConfig, mesh: Mesh) -> Model:
@@ -41,5 +45,7 @@ def check_shape(config: Train, model: DecoderConfig, mesh: Mesh) -> Model:
     rows = jax.ShapeDtypeStruct((config.data.batch, config.data.seq_len), np.int32, sharding=NamedSharding(mesh, spec))
     jax.eval_shape(handle.hidden, handle.abstract(), rows, rows, rows)
     if config.adapter is not None:
+        if "parameters" in config.offload:
+            raise InputError("an adapter is too small to be worth waiting elsewhere; take parameters out of --offload")
         lora.targets(handle, config.adapter)
     return handle

@@ -18,8 +18,8 @@ from jaxchat.train.record import Json, differences, to_json
 # `epochs`: a run may be made longer, and its learning rate follows the longer schedule from there on. Of the data and
 # the tokenizer, what was read is compared, not where it lies.
 MAY_CHANGE = (
-    *("steps", "epochs", "accumulate", "attention.*", "remat", "mesh.*", "checkpoint.*", "held_out.*", "samples.*"),
-    *("spike", "on_divergence.*", "xla", "accept_changes", "model.source", "tokenizer", "data.cache"),
+    *("steps", "epochs", "accumulate", "attention.*", "remat", "offload*", "mesh.*", "checkpoint.*", "held_out.*"),
+    *("samples.*", "spike", "on_divergence.*", "xla*", "accept_changes", "model.source", "tokenizer", "data.cache"),
     *("data.sources.*.path", "data.sources.*.paths*"),
 )
 

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxchat.errors import InputError
+from jaxchat.host_memory import fetched
 from jaxchat.train.state import TrainState
 
 FILE = "detours.jsonl"
@@ -130,7 +131,7 @@ def skipping(step: jax.stages.Wrapped) -> jax.stages.Wrapped:
     ) -> tuple[TrainState, Any]:
         after, metrics = step(state, batch, frozen)
         good = jnp.isfinite(metrics.loss) & jnp.isfinite(metrics.grad_norm) & (metrics.loss <= limit)
-        kept = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, state)
+        kept = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, fetched(state))
         return replace(kept, step=after.step), metrics
 
     return jax.jit(update, donate_argnums=0)

@@ -19,6 +19,7 @@ from jaxchat.data.batch import Batch, place
 from jaxchat.data.pipeline import Pipeline
 from jaxchat.distributed.agreement import meet, on_first
 from jaxchat.files import replacing
+from jaxchat.host_memory import fetched
 from jaxchat.hub.checkpoints import Checkpoints
 from jaxchat.models.decoder import Params
 from jaxchat.peak import peak_flops
@@ -278,7 +279,7 @@ class Session:
 
     def _model(self, state: TrainState) -> Params:
         """What the model computes with."""
-        return self.program.attach(self.frozen, state.params)
+        return self.program.attach(self.frozen, fetched(state.params))
 
     def _sample(self, step: int, state: TrainState) -> None:
         assert self.answer is not None

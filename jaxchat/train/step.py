@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxchat.data.batch import Batch
+from jaxchat.host_memory import fetched
 from jaxchat.models.config import Mixture
 from jaxchat.models.decoder import Model, Params
 from jaxchat.objectives import routing as routers
@@ -64,9 +65,10 @@ def make_step(
         tokens = jnp.sum(batch.segments_BT > 0, dtype=jnp.int32)
         summed, grads = _gradients(model, partial(attach, frozen), state.params, batch, accumulate, routing)
         scale = jnp.where(summed.weight > 0, 1 / jnp.maximum(summed.weight, 1e-9), 0.0)
-        grads = jax.tree.map(lambda g: g * scale, grads)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        grads = jax.tree.map(lambda g: g * scale, fetched(grads))
+        old = fetched(state.params)
+        updates, opt_state = optimizer.update(grads, fetched(state.opt_state), old)
+        params = optax.apply_updates(old, updates)
         metrics = StepMetrics(summed.total * scale, summed.weight, optax.global_norm(grads), tokens)
         if summed.routed is not None:
             balance, z = (of(summed.routed, jnp.maximum(tokens, 1)) for of in (routers.balance, routers.z))

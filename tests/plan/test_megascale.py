@@ -46,7 +46,14 @@ PAIRS = f"{{{{{STRIDE}->{2 * STRIDE}}},{{{2 * STRIDE}->{STRIDE}}}}}"
 def test_every_way_in_which_slices_exchange_data(how, target, kind, sent):
     attributes = f'_xla_megascale_target={target},_xla_megascale_transfer_type="{how}"'
     (one,) = collectives(parse(TEXT.format(attributes=attributes)), make_mesh(MeshConfig(fsdp=4, slices=2)), 2)
-    assert (one.kind, one.bytes, one.sent, one.axes, one.sliced, one.beside) == (kind, BYTES, sent, ("data",), True, True)
+    assert (one.kind, one.bytes, one.sent, one.axes, one.sliced, one.beside) == (
+        kind,
+        BYTES,
+        sent,
+        ("data",),
+        True,
+        True,
+    )
     assert {len(group) for group in one.groups} == {2}
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import subprocess
+import sys
+
 import pytest
 
 from jaxchat.errors import InputError
@@ -38,3 +42,16 @@ def test_names(name, chips, devices, slices, rings):
 def test_what_does_not_exist_is_refused(name, reason):
     with pytest.raises(InputError, match=reason):
         topology(name)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="compiling for TPUs needs libtpu")
+def test_an_axis_may_share_a_dimension_of_the_slice_with_another():
+    program = """
+import os
+from jaxchat.plan.topology import ENVIRONMENT, topology
+os.environ.update(ENVIRONMENT)
+from jaxchat.mesh import MeshConfig, make_mesh
+print(dict(make_mesh(MeshConfig(fsdp=-1, tensor=4), topology("v5e:16x16").devices).shape))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+    assert "'fsdp': 64, 'expert': 1, 'context': 1, 'tensor': 4" in done.stdout, done.stderr[-2000:]

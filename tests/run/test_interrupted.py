@@ -122,3 +122,17 @@ def test_a_run_with_detours_takes_the_same_ones_however_often_it_is_stopped(
 
 
 # Adapters
+
+
+def test_a_run_whose_state_waits_in_the_hosts_memory_goes_on_and_ends_as_any_other(
+    config: Train, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = tmp_path / "run"
+    waiting = replace(config, offload=("optimizer", "parameters"), on_divergence=Skip())
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+        stop_at(patch, 11, fall_over)
+        train(waiting, run)
+    assert train(replace(waiting, offload=("optimizer",)), run).step == 16
+    losses, expected = ([line["loss"] for line in lines(each) if "loss" in line] for each in (run, whole))
+    assert losses == pytest.approx(expected, rel=1e-5)  # other programs, other rounding
+    assert len(lines(run)) == len(lines(whole))
