@@ -58,12 +58,16 @@ def part(result: Result) -> str:
         values = {model: (one["value"], *(one["interval"] or (one["value"],) * 2)) for model, one in each.items()}
         charts.append(card(f"{task}: {metric}", intervals(values)))
         charts.append(by_step(f"{task}: {metric}", {model: one["value"] for model, one in each.items()}))
-    head = ("task", "metric", "examples", "questions", "chance", *result["tasks"])
-    numbers = range(2, len(head))
-    inside = cards(charts) + boxed(table(head, _rows(result, asked), numbers))
+    head = ("task", "examples", "questions", "chance", *result["tasks"])
+    numbers = range(1, len(head))
+
+    def rows(tasks: Sequence[str]) -> list[list[str]]:
+        return [[f"{task}: {metric}", *rest] for task, metric, *rest in _rows(result, tasks)]
+
+    inside = cards(charts) + boxed(table(head, rows(asked), numbers))
     inside += "".join(f"<p>{escape(note)}</p>" for note in told(result))
     if members:
-        rest = table(head, _rows(result, members), numbers)
+        rest = table(head, rows(members), numbers)
         inside += boxed(f"<details><summary><span>What they consist of</span></summary>{rest}</details>")
     return f"<p>{SURE}</p>{inside}"
 
