@@ -5,6 +5,7 @@ from __future__ import annotations
 from jaxchat.verbs.data import DataAnnotate, DataClean, DataImport, DataPack, DataReport
 from jaxchat.verbs.evals import Eval
 from jaxchat.verbs.hub import HfExport, HfImport, HfVerify
+from jaxchat.verbs.judge import Judge
 from jaxchat.verbs.plan import Plan
 from jaxchat.verbs.sample import Chat, Generate
 from jaxchat.verbs.serve import NewKey, Serve
@@ -23,6 +24,7 @@ VERBS: dict[str, type[Verb]] = {
     "report": Report,
     "plan": Plan,
     "eval": Eval,
+    "judge": Judge,
     "generate": Generate,
     "chat": Chat,
     "serve": Serve,

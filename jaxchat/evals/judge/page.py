@@ -1,0 +1,111 @@
+"""What a judge made of models' answers, as a page."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from jaxchat.evals.judge.answering import Answers
+from jaxchat.evals.judge.kept import Row
+from jaxchat.evals.judge.questions import Question
+from jaxchat.evals.judge.report import notes, number, pairs_table, ratings_table
+from jaxchat.page import boxed, card, cards, document, intervals, section, table, tile, tiles
+
+SAMPLES = 20  # questions shown with answers and verdicts
+
+
+def page(
+    result: Mapping[str, Any],
+    questions: Sequence[Question],
+    answers: Mapping[str, Answers],
+    verdicts: Sequence[Row],
+) -> str:
+    """All of it to look at."""
+    place = result["position"]
+    parts = [
+        f"<h1>Judged by {escape(result['judge'])}</h1>",
+        "<p>Intervals are of 95 %, by the bootstrap over questions.</p>",
+        tiles(
+            [
+                tile(f"{len(questions):,}", "questions"),
+                tile(f"{result['verdicts']:,}", "verdicts"),
+                tile(f"{result['unread']:,}", "without a verdict", bad=bool(result["unread"])),
+                *([] if not place else [tile(f"{place['consistent'] or 0:.0%}", "alike in both orders")]),
+                *([] if not place else [tile(f"{place['bias'] or 0:+.2f}", "bias to the first")]),
+            ]
+        ),
+    ]
+    if result["ratings"]:
+        head, rows = ratings_table(result)
+        values = {
+            model: (one["mean"], *(one["interval"] or (one["mean"],) * 2))
+            for model, one in result["ratings"].items()
+            if one["mean"] is not None
+        }
+        shown = card("Mean rating, of 10", intervals(values)) if values else ""
+        for name in ("turn", "category"):
+            groups = dict.fromkeys(group for one in result["ratings"].values() for group in one["by"][name])
+            each = [
+                [
+                    group,
+                    *(number((one["by"][name].get(group) or {}).get("mean")) for one in result["ratings"].values()),
+                ]
+                for group in groups
+            ]
+            shown += card(f"By {name}", table((name, *result["ratings"]), each, range(1, 1 + len(result["ratings"]))))
+        parts.append(section("Ratings", cards([shown]) + boxed(table(head, rows, range(1, len(head))))))
+    if result["pairs"]:
+        head, rows = pairs_table(result)
+        values = {
+            f"{one['model']} against {one['against']}": (
+                one["win_rate"],
+                *(one["interval"] or (one["win_rate"],) * 2),
+            )
+            for one in result["pairs"]
+            if one["win_rate"] is not None
+        }
+        shown = cards([card("Win rate, ties counted half", intervals(values))]) if values else ""
+        parts.append(section("Side by side", shown + boxed(table(head, rows, range(2, len(head))))))
+    parts += [f"<p>{escape(note)}</p>" for note in notes(result)]
+    parts.append(section("Answers", boxed(_samples(questions, answers, verdicts))))
+    return document("judged", "\n".join(parts))
+
+
+def _groups(name: str, models: Mapping[str, Any]) -> str:
+    groups = dict.fromkeys(group for one in models.values() for group in one["by"][name])
+    rows = (
+        [group, *(number((one["by"][name].get(group) or {}).get("mean")) for one in models.values())]
+        for group in groups
+    )
+    return table((name, *models), rows, range(1, 1 + len(models)))
+
+
+def _samples(questions: Sequence[Question], answers: Mapping[str, Answers], verdicts: Sequence[Row]) -> str:
+    about: dict[tuple[str, int], list[Row]] = defaultdict(list)
+    for row in verdicts:
+        about[row["question"], row["turn"]].append(row)
+    shown = ""
+    for i, question in enumerate(itertools.islice(questions, SAMPLES)):
+        inside = ""
+        for turn, asked in enumerate(question.turns, 1):
+            inside += f'<p dir="auto">{escape(asked)}</p>'
+            inside += "".join(_said(model, each[question.id][turn - 1]) for model, each in answers.items())
+            inside += "".join(_said(_verdict(row), row["reply"]) for row in about[question.id, turn])
+        title = f"<span>{escape(question.turns[0][:200])}</span><small>{escape(question.category)}</small>"
+        shown += f"<details{' open' if i == 0 else ''}><summary>{title}</summary>{inside}</details>"
+    return shown
+
+
+def _said(who: str, text: str) -> str:
+    return f'<div class="where">{escape(who)}</div><pre dir="auto">{escape(text)}</pre>'
+
+
+def _verdict(row: Row) -> str:
+    verdict = "no verdict" if row["verdict"] is None else row["verdict"]
+    if row["kind"] == "single":
+        return f"the judge on {row['model']}: {verdict}"
+    named = {"first": f"{row['first']} is better", "second": f"{row['second']} is better"}.get(verdict, verdict)
+    return f"the judge on {row['first']}, then {row['second']}: {named}"
