@@ -151,11 +151,17 @@ def intervals(values: Mapping[str, tuple[float, float, float]]) -> str:
     return f'<div class="bars">{cells}</div>'
 
 
-def stacked(rows: Mapping[str, Mapping[str, float]], said: Mapping[str, str], ends: Mapping[str, float]) -> str:
+def stacked(
+    rows: Mapping[str, Mapping[str, float]],
+    said: Mapping[str, str],
+    ends: Mapping[str, float],
+    colours: Sequence[str] = COLOURS,
+) -> str:
     """A bar a row, of its parts side by side, under its name and what is `said` of it. A bar ends at the row's `ends`,
-    where parts beyond it are marked as too much; rows without share the largest row's end."""
+    where parts beyond it are marked as too much; rows without share the largest row's end. Colours are those of
+    the parts, in their order."""
     names = list(dict.fromkeys(name for parts in rows.values() for name in parts))
-    colour = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
+    colour = {name: colours[i % len(colours)] for i, name in enumerate(names)}
     largest = max((sum(parts.values()) for parts in rows.values()), default=1) or 1
     drawn = ""
     for row, parts in rows.items():

@@ -10,10 +10,8 @@ from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Depends, FastAPI
-from fastapi.exceptions import RequestValidationError
 from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -25,12 +23,14 @@ from jaxchat.serve.access import Access
 from jaxchat.serve.answering import Answers, refused
 from jaxchat.serve.body import Bodies
 from jaxchat.serve.chat_page import chat_page
-from jaxchat.serve.errors import ApiError, stopping, unusable
-from jaxchat.serve.events import ClientLeftError, Events, client_left, refusal, unless_left
+from jaxchat.serve.errors import ApiError, stopping
+from jaxchat.serve.events import Events, unless_left
 from jaxchat.serve.feedback import Feedback
 from jaxchat.serve.guard import Guard
 from jaxchat.serve.keys import Keys
 from jaxchat.serve.metrics import CONTENT_TYPE, Metrics
+from jaxchat.serve.page_files import markdown, page_files
+from jaxchat.serve.refusals import refuse_in_one_form
 from jaxchat.serve.request_log import RequestLog
 from jaxchat.serve.sampled import Limits
 from jaxchat.serve.served import Served
@@ -92,12 +92,10 @@ def make_app(service: Service) -> FastAPI:
     app.include_router(open_routes)
     app.include_router(routes)
     app.include_router(chat_page)
+    app.include_router(page_files())
+    app.include_router(markdown)
     app.include_router(widget)
-    app.add_exception_handler(ApiError, _api_error)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(ClientLeftError, client_left)
-    app.add_exception_handler(Exception, _failed)
+    refuse_in_one_form(app)
     # The last that is added stands first.
     app.add_middleware(Bodies, most=service.limits.body)
     app.add_middleware(Access, keys=service.keys, per_minute=service.limits.per_minute)
@@ -257,34 +255,3 @@ async def give_feedback(asked: FeedbackRequest, request: Request) -> dict[str, A
 def _refuse_while_draining(service: Service) -> None:
     if service.draining:
         raise stopping({"Connection": "close"})
-
-
-def _api_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)
-    return refusal(error)
-
-
-def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    messages = {404: f"there is no {request.url.path[:200]}", 405: f"{request.method} is no way to ask for this"}
-    return refusal(
-        ApiError(error.status_code, messages.get(error.status_code, str(error.detail)), headers=error.headers)
-    )
-
-
-def _invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    if first["type"] == "json_invalid":
-        reason = first.get("ctx", {}).get("error", "")
-        return refusal(unusable(f"the body is not JSON ({reason} at character {first['loc'][-1]})"))
-    if first["loc"] == ("body",) and first["type"] in ("model_attributes_type", "missing"):
-        return refusal(unusable("the body is to be a JSON object, with Content-Type: application/json"))
-    place = [str(part) for part in first["loc"] if part != "body"]
-    message = first["msg"].removeprefix("Value error, ")
-    where = ".".join(place)
-    return refusal(ApiError(400, f"{where}: {message}" if where else message, param=where or None))
-
-
-def _failed(request: Request, error: Exception) -> Response:
-    return refusal(ApiError(500, "the server failed on this request; its log says why", code="internal_error"))

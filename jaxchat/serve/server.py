@@ -10,11 +10,12 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from jaxchat.errors import InputError
-from jaxchat.serve.app import Service, make_app
 
 _LAST_WORDS = 1.0  # seconds of the draining that are left for errors to reach their clients
 
@@ -56,6 +57,18 @@ class Address:
         return f"http{'s' if self.certificate else ''}://{host}:{bound.getsockname()[1]}"
 
 
+class Work(Protocol):
+    """What is going on in an application, and how it is ended."""
+
+    draining: bool
+
+    def drain(self) -> None:
+        """Takes no more requests; those that are open go on."""
+
+    def give_up(self) -> None:
+        """Ends what is still open, with an error to its client."""
+
+
 class _Server(uvicorn.Server):
     """uvicorn's, leaving signals to `serve`."""
 
@@ -65,7 +78,8 @@ class _Server(uvicorn.Server):
 
 
 def serve(
-    service: Service,
+    app: ASGIApp,
+    work: Work,
     address: Address,
     drain_seconds: float = 30.0,
     ready: Callable[[str], None] = lambda url: None,
@@ -75,16 +89,21 @@ def serve(
     address. Raises InputError where it cannot listen."""
     bound = address.bind()
     try:
-        asyncio.run(_serve(service, address, bound, drain_seconds, ready))
+        asyncio.run(_serve(app, work, address, bound, drain_seconds, ready))
     finally:
         bound.close()
 
 
 async def _serve(
-    service: Service, address: Address, bound: socket.socket, drain_seconds: float, ready: Callable[[str], None]
+    app: ASGIApp,
+    work: Work,
+    address: Address,
+    bound: socket.socket,
+    drain_seconds: float,
+    ready: Callable[[str], None],
 ) -> None:
     config = uvicorn.Config(
-        make_app(service),
+        app,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -97,12 +116,12 @@ async def _serve(
     server, loop = _Server(config), asyncio.get_running_loop()
 
     def stop() -> None:
-        if service.draining:
-            service.give_up()
+        if work.draining:
+            work.give_up()
             return
-        service.drain()
+        work.drain()
         server.should_exit = True
-        loop.call_later(max(0.0, drain_seconds - _LAST_WORDS), service.give_up)
+        loop.call_later(max(0.0, drain_seconds - _LAST_WORDS), work.give_up)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from jaxchat.serve.chat_page import PAGES, file_of
+from jaxchat.serve.page_files import PAGES, file_of
 
 widget = APIRouter(include_in_schema=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jaxchat.verbs.arena import ArenaExport, ArenaInvite, ArenaMake, ArenaResults, ArenaServe, ArenaSize
 from jaxchat.verbs.data import DataAnnotate, DataClean, DataImport, DataPack, DataReport
 from jaxchat.verbs.evals import Eval
 from jaxchat.verbs.hub import HfExport, HfImport, HfVerify
@@ -25,6 +26,12 @@ VERBS: dict[str, type[Verb]] = {
     "plan": Plan,
     "eval": Eval,
     "judge": Judge,
+    "arena make": ArenaMake,
+    "arena invite": ArenaInvite,
+    "arena serve": ArenaServe,
+    "arena results": ArenaResults,
+    "arena export": ArenaExport,
+    "arena size": ArenaSize,
     "generate": Generate,
     "chat": Chat,
     "serve": Serve,

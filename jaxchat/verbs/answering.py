@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,6 +17,9 @@ from jaxchat.verbs.verb import Verb
 if TYPE_CHECKING:
     from jaxchat.hub.open import Opened
     from jaxchat.sample.engine import Engine
+    from jaxchat.serve.served import Served
+
+_CLOSE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +50,24 @@ class Answering(Verb):
             **room,
         )
 
+    def served(self, name: str, source: str, template: str | None = None, **room: Any) -> Served:
+        """A model under a name, compiled and ready; template: instead of its own. It is closed by `close`."""
+        from jaxchat.chat.template import ChatFormat, load_template
+        from jaxchat.hub.generation import generation_config
+        from jaxchat.hub.open import open_model
+        from jaxchat.serve.served import Served
+
+        opened = open_model(source, label=f"opening {name}")
+        chat = ChatFormat(opened.tokenizer, load_template(template)) if template else opened.format
+        eos = opened.tokenizer.eos_id
+        ends = frozenset(() if eos is None else (eos,)) | (chat.stop_ids if chat else frozenset())
+        engine = self.engine(opened, ends, **room)
+        engine.compile()
+        came_with = generation_config(opened)
+        known = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+        defaults = {key: came_with[key] for key in known if came_with.get(key) is not None}
+        return Served(name, engine, opened.tokenizer, chat, engine.context, opened.config.vocab_size, ends, defaults)
+
     def _speculation(self, opened: Opened) -> Any:
         from jaxchat.hub.open import open_model
         from jaxchat.sample.speculation import Draft, Lookup
@@ -57,3 +82,33 @@ class Answering(Verb):
                 f"{self.speculate} has another vocabulary than {opened.place.name}; take one with the same"
             )
         return Draft(draft.model, draft.params)
+
+
+def close(models: Iterable[Served]) -> None:
+    """Ends the engines' work. One that is compiling, which nothing interrupts, ends with the process; Python's own way
+    to end would stumble over it."""
+    threads = [threading.Thread(target=model.engine.close, daemon=True) for model in models]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(_CLOSE_SECONDS)
+    if any(thread.is_alive() for thread in threads):
+        atexit.register(os._exit, 0)  # runs when all is said and flushed
+
+
+def named(models: tuple[str, ...]) -> dict[str, str]:
+    """Models by the name that clients call them: given with NAME=, else their file's or folder's."""
+    found: dict[str, str] = {}
+    for model in models:
+        name, equals, source = model.partition("=")
+        if not equals or "/" in name:
+            name, source = _short(model), model
+        if name in found:
+            raise InputError(f"two models would be called {name}; name them: NAME={model}")
+        found[name] = source
+    return found
+
+
+def _short(model: str) -> str:
+    last = model.rstrip("/").removesuffix(".gguf").removesuffix(".jsonl").rpartition("/")[2]
+    return last.removeprefix("package:") or model

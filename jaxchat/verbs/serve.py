@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
-import os
 import sys
-import threading
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
 from jaxchat.errors import InputError
-from jaxchat.verbs.answering import Answering
+from jaxchat.verbs.answering import Answering, close, named
 from jaxchat.verbs.verb import Made, Verb, some
 
 if TYPE_CHECKING:
     from jaxchat.serve.served import Served
 
-_CLOSE_SECONDS = 2.0
 File = Annotated[Path, arg(metavar="FILE")]
 OrNone = Annotated[Path | None, arg(metavar="FILE")]
 
@@ -78,7 +73,7 @@ class Serve(Answering):
 
     def run(self) -> Made:
         try:
-            from jaxchat.serve.app import Service
+            from jaxchat.serve.app import Service, make_app
             from jaxchat.serve.feedback import Feedback
             from jaxchat.serve.guard import Guard, guard_of
             from jaxchat.serve.keys import Keys
@@ -87,7 +82,7 @@ class Serve(Answering):
         except ModuleNotFoundError as error:
             raise InputError(f"serving needs {error.name}; pip install 'jaxchat[serve]'") from None
 
-        named = _named(some(self.models, "MODEL"))
+        sources = named(some(self.models, "MODEL"))
         address = Address(self.host, self.port, self.certificate, self.private_key)
         keys = Keys(self.keys) if self.keys else None
         feedback = Feedback(self.feedback) if self.feedback else None
@@ -100,62 +95,25 @@ class Serve(Answering):
                 f"{self.port} can use these models; make a key with `jaxchat key FILE --name NAME`",
                 file=sys.stderr,
             )
-        models = {name: self._served(name, source) for name, source in named.items()}
+        models = {name: self._served(name, source) for name, source in sources.items()}
         service = Service(models, limits, keys, guard or Guard(), feedback, self.cors, self.log_content)
         log_requests()
         try:
-            serve(service, address, self.drain, lambda url: print(f"serving {', '.join(models)} on {url}", flush=True))
+            serve(
+                make_app(service),
+                service,
+                address,
+                self.drain,
+                lambda url: print(f"serving {', '.join(models)} on {url}", flush=True),
+            )
         finally:
-            _close(models.values())
+            close(models.values())
         count = sum(sum(model.engine.stats().finished.values()) for model in models.values())
         return Made(f"served {count:,} answers", {"answers": count, "models": list(models)})
 
     def _served(self, name: str, source: str) -> Served:
-        from jaxchat.chat.template import ChatFormat, load_template
-        from jaxchat.hub.generation import generation_config
-        from jaxchat.hub.open import open_model
-        from jaxchat.serve.served import Served
-
-        opened = open_model(source, label=f"opening {name}")
-        chat = ChatFormat(opened.tokenizer, load_template(self.template)) if self.template else opened.format
-        eos = opened.tokenizer.eos_id
-        ends = frozenset(() if eos is None else (eos,)) | (chat.stop_ids if chat else frozenset())
-        engine = self.engine(opened, ends, slots=self.slots, context=self.context, queue=self.queue)
-        engine.compile()
-        came_with = generation_config(opened)
-        known = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
-        defaults = {key: came_with[key] for key in known if came_with.get(key) is not None}
-        return Served(name, engine, opened.tokenizer, chat, engine.context, opened.config.vocab_size, ends, defaults)
-
-
-def _close(models: Iterable[Served]) -> None:
-    """Ends the engines' work. One that is compiling, which nothing interrupts, ends with the process; Python's own way
-    to end would stumble over it."""
-    threads = [threading.Thread(target=model.engine.close, daemon=True) for model in models]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(_CLOSE_SECONDS)
-    if any(thread.is_alive() for thread in threads):
-        atexit.register(os._exit, 0)  # runs when all is said and flushed
-
-
-def _named(models: tuple[str, ...]) -> dict[str, str]:
-    """Models by the name that clients call them: given with NAME=, else their file's or folder's."""
-    named: dict[str, str] = {}
-    for model in models:
-        name, equals, source = model.partition("=")
-        if not equals or "/" in name:
-            name, source = _short(model), model
-        if name in named:
-            raise InputError(f"two models would be called {name}; name them: NAME={model}")
-        named[name] = source
-    return named
-
-
-def _short(model: str) -> str:
-    last = model.rstrip("/").removesuffix(".gguf").rpartition("/")[2]
-    return last.removeprefix("package:") or model
+        room = {"slots": self.slots, "context": self.context, "queue": self.queue}
+        return self.served(name, source, self.template, **room)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from jaxchat.sample.request import Delta, OnDelta, PromptTooLongError, QueueFull
 from jaxchat.serve.app import Service, make_app
 from jaxchat.serve.served import Served
 from jaxchat.testing import ByteTokenizer
+from tests.on_a_port import on_a_port
 
 END = 259  # <|im_end|>
 
@@ -122,15 +123,5 @@ def client(service: Service) -> Iterator[Any]:
 @pytest.fixture
 def live(service: Service) -> Iterator[str]:
     """The service on a port of its own; its URL."""
-    import socket
-
-    import uvicorn
-
-    bound = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(make_app(service), log_config=None, lifespan="off"))
-    thread = threading.Thread(target=server.run, args=([bound],), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{bound.getsockname()[1]}"
-    server.should_exit = True
-    thread.join(10)
-    bound.close()
+    with on_a_port(make_app(service)) as url:
+        yield url

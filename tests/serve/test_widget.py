@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from jaxchat.serve.app import Service
-from jaxchat.serve.chat_page import HEADERS
 from jaxchat.serve.feedback import Feedback
+from jaxchat.serve.page_files import HEADERS
 from tests.serve.conftest import FakeEngine, served, thumbs
 
 

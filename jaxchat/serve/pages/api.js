@@ -12,6 +12,7 @@ let asking = null; // for a key; several requests wait for one answer
 
 /** `ask`: resolves to {key, keep}, or null. */
 export const onKeyWanted = ask => { wantKey = ask; key = setting("key"); };
+export const useKey = secret => { key = secret; };
 export const hasKey = () => key !== null;
 export const forgetKey = () => { key = null; set("key", null); };
 

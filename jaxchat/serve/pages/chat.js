@@ -7,10 +7,11 @@ import { downloaded, make, tell } from "./dom.js";
 import { frame } from "./frame.js";
 import { askKey } from "./key_dialog.js";
 import * as kept from "./kept.js";
+import { change } from "./language.js";
 import { sliders } from "./sampling.js";
 import * as talk from "./talk.js";
 import * as theme from "./theme.js";
-import { chinese, words } from "./words.js";
+import { words } from "./words.js";
 
 let models = [];
 let current = null; // the conversation that is looked at
@@ -189,7 +190,7 @@ function build() {
     beside,
     exportOne: () => exportLines("conversation.jsonl", [current]),
     darkness: () => { theme.toggle(); rebuild(); },
-    language: () => { kept.set("language", chinese() ? "en" : "zh"); rebuild(); },
+    language: () => { change(); rebuild(); },
     stop: () => talk.stop(current),
     typed: composing,
     ask(text) {

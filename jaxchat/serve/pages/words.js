@@ -1,5 +1,7 @@
 // What the page says, in English and Chinese.
-import { setting } from "./kept.js";
+import { spoken } from "./language.js";
+
+export { chinese } from "./language.js";
 
 const ENGLISH = {
   ask: "Ask a question", message: "Message", send: "Send", stop: "Stop", you: "You", conversations: "Conversations",
@@ -45,5 +47,4 @@ const CHINESE = {
   skip: "跳到输入框", answers: "对话内容", failed: "失败",
 };
 
-export const chinese = () => (setting("language") ?? navigator.language ?? "").toLowerCase().startsWith("zh");
-export const words = new Proxy({}, { get: (_, name) => (chinese() ? CHINESE : ENGLISH)[name] });
+export const words = spoken(ENGLISH, CHINESE);
