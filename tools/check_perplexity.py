@@ -27,6 +27,7 @@ def main() -> int:
     parser.add_argument("model")
     parser.add_argument("data", type=Path)
     parser.add_argument("--conversations", type=int, default=200)
+    parser.add_argument("--longest", type=int, help="tokens of a conversation at most; the context otherwise")
     parser.add_argument("--bound", type=float, default=1e-3, help="relative")
     options = parser.parse_args()
 
@@ -34,12 +35,12 @@ def main() -> int:
     import transformers
 
     opened = open_model(options.model)
-    format, context = opened.format, opened.config.context_length
+    format, longest = opened.format, min(options.longest or sys.maxsize, opened.config.context_length)
     if format is None:
         sys.exit(f"{options.model} has no chat template")
     chosen: list[Conversation] = []
     for conversation in read_conversations(options.data):
-        if len(chosen) < options.conversations and len(format.example(conversation).ids) <= context:
+        if len(chosen) < options.conversations and len(format.example(conversation).ids) <= longest:
             chosen.append(conversation)
     with tempfile.TemporaryDirectory() as folder:
         export(options.model, Path(folder) / "hf")

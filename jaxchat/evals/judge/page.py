@@ -56,7 +56,8 @@ def page(
                 for group in groups
             ]
             shown += card(f"By {name}", table((name, *result["ratings"]), each, range(1, 1 + len(result["ratings"]))))
-        parts.append(section("Ratings", cards([shown]) + boxed(table(head, rows, range(1, len(head))))))
+        inside = cards([shown]) + boxed(table(head, rows, range(1, len(head)))) + boxed(_categories(result["ratings"]))
+        parts.append(section("Ratings", inside))
     if result["pairs"]:
         head, rows = pairs_table(result)
         values = {
@@ -74,13 +75,13 @@ def page(
     return document("judged", "\n".join(parts))
 
 
-def _groups(name: str, models: Mapping[str, Any]) -> str:
-    groups = dict.fromkeys(group for one in models.values() for group in one["by"][name])
+def _categories(models: Mapping[str, Any]) -> str:
+    names = dict.fromkeys(name for one in models.values() for name in one["by"]["category"])
     rows = (
-        [group, *(number((one["by"][name].get(group) or {}).get("mean")) for one in models.values())]
-        for group in groups
+        [name, *(number((one["by"]["category"].get(name) or {}).get("mean")) for one in models.values())]
+        for name in names
     )
-    return table((name, *models), rows, range(1, 1 + len(models)))
+    return table(("category", *models), rows, range(1, 1 + len(models)))
 
 
 def _samples(questions: Sequence[Question], answers: Mapping[str, Answers], verdicts: Sequence[Row]) -> str:

@@ -6,13 +6,14 @@ import random
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from lm_eval.api.instance import Instance
 from lm_eval.api.registry import get_model
 
 from jaxchat.errors import InputError
+from jaxchat.evals.benchmarks.harness import Tasks
 from jaxchat.evals.benchmarks.harness_model import JaxchatLM
+from jaxchat.evals.benchmarks.sandbox import Sandbox
 from jaxchat.hub.open import Opened
 from jaxchat.sample.methods import Sampling
 
@@ -138,6 +139,25 @@ def test_a_system_message_that_a_template_refuses_is_left_out(tiny_model: Opened
     assert JaxchatLM(tiny_model, strict).apply_chat_template(history) == "Hi"
 
 
-def test_caches_of_prompts_tell_templates_apart(tiny_model: Opened):
-    names = {JaxchatLM(tiny_model, template).tokenizer_name for template in (None, None, "{{ messages[0].content }}")}
-    assert len(names) == 2 and np.all([name.startswith("jaxchat-") for name in names])
+def test_the_harness_s_cache_of_prompts_tells_templates_apart(
+    tiny_model: Opened, task_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from lm_eval.caching import cache
+
+    monkeypatch.setattr(cache, "PATH", str(tmp_path))
+    task = Tasks.load({"arc_easy": 1}, task_folder, Sandbox()).loaded["tasks"]["arc_easy"]
+    other = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+
+    def asked(template: str | None) -> list[Any]:
+        lm = JaxchatLM(tiny_model, template)
+        task.set_fewshot_seed(seed=1)
+        task.build_all_requests(
+            limit=2, cache_requests=True, apply_chat_template=True, fewshot_as_multiturn=True,
+            chat_template=lm.apply_chat_template, tokenizer_name=lm.tokenizer_name,
+        )  # fmt: skip
+        return [instance.args for instance in task.instances]
+
+    first, second = asked(None), asked(other)
+    assert first != second and len(list(tmp_path.iterdir())) == 2
+    monkeypatch.setattr(JaxchatLM, "apply_chat_template", None)  # what was kept needs none
+    assert asked(None) == first and asked(other) == second
