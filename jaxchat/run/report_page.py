@@ -11,6 +11,7 @@ from pathlib import PurePath
 from typing import Any
 
 from jaxchat.evals import page as scores_page
+from jaxchat.evals.arena import results_page
 from jaxchat.hub.model_card import data_table, recipe
 from jaxchat.line_chart import Curve, line_chart
 from jaxchat.page import boxed, card, cards, document, section, stacked, table, tile, tiles
@@ -31,6 +32,8 @@ BY_STEP: tuple[tuple[str, str, Callable[[float], str]], ...] = (
 )
 # What `jaxchat eval` writes.
 _SCORES = {"models", "tasks", "differences", "task_differences"}
+# What `jaxchat arena results` writes.
+_JUDGED = {"study", "ratings", "raters", "models", "agreement"}
 
 
 def page(run: RunReport) -> str:
@@ -154,6 +157,11 @@ def _samples(run: RunReport) -> str:
 def _evaluations(run: RunReport) -> Iterator[str]:
     """A section for each file of RUN/evals; and what is not there, or cannot be shown."""
     for name, found in run.evaluations.items():
+        if _JUDGED.issubset(found):
+            parts = results_page.verdict(found)
+            inside = "".join(f"<h3>{escape(heading)}</h3>{html}" for heading, html in parts.items())
+            yield section(f"Judged by people: {found['study']['title']}", results_page.about(found) + inside)
+            continue
         if not _SCORES.issubset(found):
             yield section(f"Results: {name}", boxed(_leaves_table(found)))
             continue

@@ -11,13 +11,21 @@ from jaxchat.page import bars, boxed, card, cards, document, intervals, section,
 
 def page(found: Mapping[str, Any]) -> str:
     """The page of what results.py found."""
-    study, ratings, pairs = found["study"], found["ratings"], found["study"]["kind"] == "pairs"
+    title = found["study"]["title"]
+    parts = [section(name, inside) for name, inside in (verdict(found) | _working(found)).items()]
+    body = "\n".join([f"<h1>{escape(title)}</h1>", about(found), *parts])
+    return document(f"{title}: results", body)
+
+
+def about(found: Mapping[str, Any]) -> str:
+    """What was rated by how many, and how to read it."""
+    ratings = found["ratings"]
     flagged = sum(bool(row["flags"]) for row in found["raters"])
     head = tiles(
         [
             tile(f"{ratings['counting']:,}", "ratings that count"),
             tile(f"{ratings['raters']:,}", "raters"),
-            tile(f"{study['prompts']:,}", "prompts"),
+            tile(f"{found['study']['prompts']:,}", "prompts"),
             tile(
                 f"{ratings['items_complete']:,} / {ratings['items']:,}",
                 f"items rated {ratings['wanted']} times or more",
@@ -25,20 +33,26 @@ def page(found: Mapping[str, Any]) -> str:
             tile(f"{flagged:,}", "raters flagged", bad=flagged > 0),
         ]
     )
-    parts = [f"<h1>{escape(study['title'])}</h1>", f"<p>{escape(_about(found))}</p>", head]
-    parts += [_pairs(found)] if pairs else [_scales(found)]
-    parts += [section("Whether raters agree", _agreement(found)), section("How raters worked", _raters(found))]
-    parts.append(section("How many ratings show a difference", _sizes(found)))
-    return document(f"{study['title']}: results", "\n".join(parts))
+    return f"<p>{escape(_told(found))}</p>{head}"
 
 
-def _about(found: Mapping[str, Any]) -> str:
+def verdict(found: Mapping[str, Any]) -> dict[str, str]:
+    """What was said of the models, and whether raters agree: HTML by its heading. No rater is named."""
+    said = _pairs(found) if found["study"]["kind"] == "pairs" else _scales(found)
+    return said | {"Whether raters agree": _agreement(found)}
+
+
+def _working(found: Mapping[str, Any]) -> dict[str, str]:
+    return {"How raters worked": _raters(found), "How many ratings show a difference": _sizes(found)}
+
+
+def _told(found: Mapping[str, Any]) -> str:
     said = [
         "Raters knew of no model which it was. Intervals are of 95 % and take in that the ratings of one rater are "
         "alike, and those of one prompt."
     ]
     if found["left_out_raters"]:
-        said.append(f"Left out, as flagged: {', '.join(found['left_out_raters'])}.")
+        said.append(f"Left out, as flagged: {len(found['left_out_raters']):,} raters.")
     elif any(row["flags"] for row in found["raters"]):
         said.append("Raters who are flagged are counted; --without-flagged leaves them out.")
     if changed := found["ratings"]["changed"]:
@@ -46,7 +60,7 @@ def _about(found: Mapping[str, Any]) -> str:
     return " ".join(said)
 
 
-def _pairs(found: Mapping[str, Any]) -> str:
+def _pairs(found: Mapping[str, Any]) -> dict[str, str]:
     models = found["models"]
     charts = [
         card("Elo (Bradley-Terry, ties after Davidson)", intervals(_with_bounds(models, "elo"))),
@@ -86,16 +100,14 @@ def _pairs(found: Mapping[str, Any]) -> str:
         )
     )
     side += "<p>Which answer stood on the left was by chance: without a bias the share is 0.5.</p>"
-    return "".join(
-        [
-            section("Which is better", cards(charts) + boxed(table(names, rows, numbers=range(1, 8)))),
-            section("Each against each", boxed(stacked(versus, said, ends, (_BLUE, _GREY, _DARK, _RED)))),
-            section("Left and right", side),
-        ]
-    )
+    return {
+        "Which is better": cards(charts) + boxed(table(names, rows, numbers=range(1, 8))),
+        "Each against each": boxed(stacked(versus, said, ends, (_BLUE, _GREY, _DARK, _RED))),
+        "Left and right": side,
+    }
 
 
-def _scales(found: Mapping[str, Any]) -> str:
+def _scales(found: Mapping[str, Any]) -> dict[str, str]:
     charts, rows = [], []
     for scale, models in found["scales"].items():
         values = {
@@ -107,7 +119,12 @@ def _scales(found: Mapping[str, Any]) -> str:
         ends = {name: sum(counts.values()) or 1 for name, counts in given.items()}
         said = {name: f"{row['ratings']:,} ratings" for name, row in models.items()}
         charts.append(
-            card(scale, intervals(values) + stacked(given, said, ends, _shades(len(next(iter(given.values()))))))
+            card(
+                scale,
+                intervals(values)
+                + "<p>Points as they were given:</p>"
+                + stacked(given, said, ends, _shades(len(next(iter(given.values()))))),
+            )
         )
         rows += [
             (
@@ -120,7 +137,7 @@ def _scales(found: Mapping[str, Any]) -> str:
             for i, (name, row) in enumerate(models.items())
         ]
     head = ("scale", "model", "ratings", "mean", f"above {next(iter(found['models']))}")
-    return section("What was given", cards(charts) + boxed(table(head, rows, numbers=(2, 3, 4))))
+    return {"What was given": cards(charts) + boxed(table(head, rows, numbers=(2, 3, 4)))}
 
 
 def _agreement(found: Mapping[str, Any]) -> str:

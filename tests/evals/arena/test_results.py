@@ -8,6 +8,7 @@ import itertools
 import json
 import random
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,10 +16,12 @@ import pytest
 from jaxchat.__main__ import main
 from jaxchat.chat.conversation import read_conversations
 from jaxchat.errors import InputError
+from jaxchat.evals.arena import results_page
 from jaxchat.evals.arena.bradley_terry import strengths
 from jaxchat.evals.arena.export import as_csv, as_jsonl, preferences, rows
 from jaxchat.evals.arena.judged import read_judged
 from jaxchat.evals.arena.results import results
+from jaxchat.run import report_page
 from tests.evals.arena.conftest import CHECK, Open, drawn, simulate
 
 MODELS = {"weak": -0.8, "plain": -0.2, "good": 0.2, "best": 0.8}
@@ -109,6 +112,21 @@ def test_scales_have_means_that_hold_the_planted_ones(opened):
         assert high["above_first_interval"][0] > 1 and sum(high["counts"]) == high["ratings"] == 120
         assert found["agreement"][scale]["krippendorff_alpha"] > 0.5
         assert found["sample_size"][scale]["difference"] == 0.5
+
+
+@pytest.mark.parametrize("kind", ["pairs", "scales"])
+def test_the_page_of_a_run_shows_what_people_said_and_names_no_rater(opened, kind):
+    arena = opened(6, ratings=2, kind=kind, title="Spring & round")
+    rng = random.Random(0)
+    for rater in arena.raters(2):
+        while (now := arena.desk.next(rater)).state == "item":
+            scores = {} if kind == "pairs" else {scale.name: rng.randint(1, 5) for scale in arena.folder.study.scales}
+            arena.say(rater, now, rng.choice(("first", "second")) if kind == "pairs" else None, scores)
+    found = json.loads(json.dumps(results(arena.folder, arena.store), allow_nan=False))
+    (shown,) = report_page._evaluations(SimpleNamespace(evaluations={"people": found}, unread={}))
+    assert "Judged by people: Spring &amp; round" in shown and "Krippendorff" in shown and "m2" in shown
+    assert ("win rate" in shown) == (kind == "pairs") and "r0" not in shown and "r1" not in shown
+    assert "r0" in results_page.page(found)
 
 
 def test_a_study_without_ratings_has_no_results(opened):
