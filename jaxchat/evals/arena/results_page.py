@@ -118,14 +118,9 @@ def _scales(found: Mapping[str, Any]) -> dict[str, str]:
         given = {name: {f"{n}": count for n, count in enumerate(row["counts"], 1)} for name, row in models.items()}
         ends = {name: sum(counts.values()) or 1 for name, counts in given.items()}
         said = {name: f"{row['ratings']:,} ratings" for name, row in models.items()}
-        charts.append(
-            card(
-                scale,
-                intervals(values)
-                + "<p>Points as they were given:</p>"
-                + stacked(given, said, ends, _shades(len(next(iter(given.values()))))),
-            )
-        )
+        shades = _shades(len(next(iter(given.values()))))
+        bars_given = stacked(given, said, ends, shades)
+        charts.append(card(scale, f"{intervals(values)}<p>Points as they were given:</p>{bars_given}"))
         rows += [
             (
                 scale,
