@@ -1,6 +1,7 @@
 """What XLA is told on each platform, beyond its defaults: the one place, for training and for plans alike.
 
-`Train.xla` adds to a platform's flags or overrides them (`--xla xla_cpu_prefer_vector_width=256`).
+`Train.xla` adds to a platform's flags or overrides them (`--xla xla_cpu_prefer_vector_width=256`), and
+`jaxchat train CONFIG.py --print-flags` shows what comes of it.
 """
 
 from __future__ import annotations
@@ -16,16 +17,22 @@ FLAGS: dict[str, dict[str, Flag]] = {
     "cpu": {"xla_cpu_experimental_onednn_custom_call": True, "xla_cpu_prefer_vector_width": "512"},
     # Collectives start early and end late, with what does not need them in between.
     "gpu": {"xla_gpu_enable_latency_hiding_scheduler": True},
-    "tpu": {},
+    # libtpu hides collectives behind other work wherever it holds that safe: flags that guides list for it are its
+    # defaults now, or refused (xla_tpu_enable_async_collective_fusion_fuse_all_gather on v5p). Its propagation of
+    # bfloat16 would cast the weights of all layers ahead of them, and hold both.
+    "tpu": {"xla_jf_bf16_propagation": False},
 }
 
 
 def flags(platform: str, more: Sequence[str] = ()) -> dict[str, Flag]:
     """The flags of `cpu`, `gpu` or `tpu`, as compiler options, `more` (`NAME=VALUE`) having the last word.
 
-    Raises InputError for one of `more` that is not a flag.
+    One that is another platform's by its name (xla_tpu_...) is left out. Raises InputError for one of `more` that is
+    not a flag.
     """
-    return FLAGS.get(platform, {}) | dict(map(_flag, more))
+    others = tuple(f"xla_{other}_" for other in FLAGS if other != platform)
+    own = {name: value for name, value in map(_flag, more) if not name.startswith(others)}
+    return FLAGS.get(platform, {}) | own
 
 
 def _flag(text: str) -> tuple[str, Flag]:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -21,6 +26,34 @@ def test_a_run_adds_to_its_platforms_flags_and_overrides_them():
 
 def test_this_platforms_flags_are_known_to_the_compiler():
     assert jax.jit(lambda x: 2 * x, compiler_options=flags("cpu"))(jnp.float32(3)) == 6
+
+
+TPU = """
+import os
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxchat.plan.topology import ENVIRONMENT, topology
+from jaxchat.xla_flags import flags
+os.environ.update(ENVIRONMENT)
+for name in ("v5e:2x2", "v5p:2x2x1", "v6e:2x2"):
+    placed = NamedSharding(Mesh(np.array(topology(name).devices), "x"), PartitionSpec("x"))
+    x = jax.ShapeDtypeStruct((8,), np.float32, sharding=placed)
+    jax.jit(lambda x: 2 * x).lower(x).compile(compiler_options=flags("tpu"))
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="compiling for TPUs needs libtpu")
+def test_tpu_flags_are_known_to_the_compiler_of_every_generation():
+    environment = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", TPU], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_flag_of_one_platform_does_not_reach_another():
+    assert flags("gpu", ("xla_tpu_scoped_vmem_limit_kib=1", "xla_gpu_autotune_level=0")) == FLAGS["gpu"] | {
+        "xla_gpu_autotune_level": "0"
+    }
 
 
 @pytest.mark.parametrize("text", ["xla_cpu_prefer_vector_width", "vector=1"])

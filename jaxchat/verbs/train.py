@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from tyro.conf import Positional, arg
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from jaxchat.distributed.guard import VARIABLE, run_guarded
 from jaxchat.distributed.place import Distributed, find, flags
@@ -43,6 +43,8 @@ class Train(Verb):
     profile: Annotated[tuple[str, ...], arg(metavar="steps=FIRST:LAST|memory=STEP ...")] = ()
     """Steps to trace for xprof and TensorBoard, and steps after which to write down what lies on the devices; SIGUSR1
     asks for the latter at once."""
+    print_flags: FlagCreatePairsOff[bool] = False
+    """Print what XLA is told on each platform, and train nothing."""
     distributed: Distributed = dataclasses.field(default_factory=Distributed)
 
     @classmethod
@@ -76,6 +78,8 @@ class Train(Verb):
 
         config = load_config(self.config, Train)
         config = length_by_flag(config, getattr(self, "train", config))
+        if self.print_flags:
+            return _flags(config.xla)
         if self.sources:
             folders = [resolve(source) for source in self.sources]
             sources = tuple(Packed(path) if (path / "rows").is_dir() else Folder(path) for path in folders)
@@ -108,3 +112,15 @@ class Report(Verb):
         found = write_report(self.folder, self.out)
         place = self.out or self.folder / PAGE
         return Made(f"{found.step:,} of {found.of_steps:,} steps in {place}", {**found.to_json(), "report": str(place)})
+
+
+def _flags(more: tuple[str, ...]) -> Made:
+    """What XLA is told on each platform."""
+    from jaxchat.xla_flags import FLAGS, flags
+
+    told = {platform: flags(platform, more) for platform in FLAGS}
+    lines = [
+        f"{platform}: {' '.join(f'--{name}={str(value).lower()}' for name, value in each.items()) or 'nothing'}"
+        for platform, each in told.items()
+    ]
+    return Made("\n".join(lines), told)
