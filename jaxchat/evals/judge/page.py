@@ -12,7 +12,7 @@ from jaxchat.evals.judge.answering import Answers
 from jaxchat.evals.judge.kept import Row
 from jaxchat.evals.judge.questions import Question
 from jaxchat.evals.judge.report import notes, number, pairs_table, ratings_table
-from jaxchat.page import boxed, card, cards, document, intervals, section, table, tile, tiles
+from jaxchat.page import boxed, document, intervals, section, table, tile, tiles
 
 SAMPLES = 20  # questions shown with answers and verdicts
 
@@ -39,40 +39,33 @@ def page(
         ),
     ]
     if result["ratings"]:
-        head, rows = ratings_table(result)
-        values = {
-            model: (one["mean"], *(one["interval"] or (one["mean"],) * 2))
-            for model, one in result["ratings"].items()
-            if one["mean"] is not None
-        }
-        shown = card("Mean rating, of 10", intervals(values)) if values else ""
-        for name in ("turn", "category"):
-            groups = dict.fromkeys(group for one in result["ratings"].values() for group in one["by"][name])
-            each = [
-                [
-                    group,
-                    *(number((one["by"][name].get(group) or {}).get("mean")) for one in result["ratings"].values()),
-                ]
-                for group in groups
-            ]
-            shown += card(f"By {name}", table((name, *result["ratings"]), each, range(1, 1 + len(result["ratings"]))))
-        inside = cards([shown]) + boxed(table(head, rows, range(1, len(head)))) + boxed(_categories(result["ratings"]))
-        parts.append(section("Ratings", inside))
+        parts.append(section("Ratings", _rated(result)))
     if result["pairs"]:
-        head, rows = pairs_table(result)
-        values = {
-            f"{one['model']} against {one['against']}": (
-                one["win_rate"],
-                *(one["interval"] or (one["win_rate"],) * 2),
-            )
-            for one in result["pairs"]
-            if one["win_rate"] is not None
-        }
-        shown = cards([card("Win rate, ties counted half", intervals(values))]) if values else ""
-        parts.append(section("Side by side", shown + boxed(table(head, rows, range(2, len(head))))))
+        parts.append(section("Side by side", _compared(result)))
     parts += [f"<p>{escape(note)}</p>" for note in notes(result)]
     parts.append(section("Answers", boxed(_samples(questions, answers, verdicts))))
     return document("judged", "\n".join(parts))
+
+
+def _rated(result: Mapping[str, Any]) -> str:
+    head, rows = ratings_table(result)
+    shown = _chart("Mean rating, of 10", {model: (one["mean"], one) for model, one in result["ratings"].items()})
+    return shown + boxed(table(head, rows, range(1, len(head)))) + boxed(_categories(result["ratings"]))
+
+
+def _compared(result: Mapping[str, Any]) -> str:
+    head, rows = pairs_table(result)
+    values = {f"{one['model']} against {one['against']}": (one["win_rate"], one) for one in result["pairs"]}
+    return _chart("Win rate, ties counted half", values) + boxed(table(head, rows, range(2, len(head))))
+
+
+def _chart(title: str, values: Mapping[str, tuple[float | None, Mapping[str, Any]]]) -> str:
+    known = {
+        name: (value, *(one["interval"] or (value, value)))
+        for name, (value, one) in values.items()
+        if value is not None
+    }
+    return boxed(f"<h3>{escape(title)}</h3>{intervals(known)}") if known else ""
 
 
 def _categories(models: Mapping[str, Any]) -> str:
