@@ -6,6 +6,7 @@ B rows, T queries, S keys, K key-value heads, G query heads to each of them, H h
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -14,10 +15,12 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec
 
+from jaxchat.models import invariant
 from jaxchat.models.attention_sight import HELD, Sight, shards
 from jaxchat.sharding import Rules
 
 SAVED = "attention"  # the name under which the remat policy "dots" keeps what attention's backward pass needs
+Total = Callable[[jax.Array], jax.Array]  # a sum over the last axis, which is kept
 Places = tuple[jax.Array, jax.Array | None]  # places_BT and queries_BT of a Sight
 QUARTERS = 4  # stretches of a long row, each of which looks at no keys behind it
 
@@ -30,7 +33,12 @@ class Dot:
     A group's queries are rows of one matrix product with their shared keys, twice as fast on a CPU as broadcasting the
     keys over the group. The backward pass is written out (after Dao 2023, FlashAttention-2): it keeps one number a
     query instead of its probabilities, and every product stands in the order that needs no transposed copy of them.
+
+    invariant: a query's result does not depend, in any bit, on what else is computed beside it, nor on how many slots
+    are looked at behind it, on a CPU; without a gradient of its own.
     """
+
+    invariant: bool = False
 
     def __call__(
         self,
@@ -45,6 +53,8 @@ class Dot:
     ) -> jax.Array:
         """Scaled dot-product attention; softmax in float32."""
         q_BKTGH = (q_BTKGH * scale).transpose(0, 2, 1, 3, 4)
+        if self.invariant:
+            return _invariant(q_BKTGH, k_BKSH, v_BKSH, sight, rules, soft_cap).transpose(0, 2, 1, 3, 4)
         T = q_BKTGH.shape[2]
         if sight.held_BTS is not None or sight.queries_BT is None or T % QUARTERS or shards(rules) > 1:
             return _attend(q_BKTGH, k_BKSH, v_BKSH, sight, rules, soft_cap).transpose(0, 2, 1, 3, 4)
@@ -70,24 +80,48 @@ def _between(sight: Sight, begin: int, end: int, first: int) -> Sight:
     )
 
 
+def _invariant(
+    q_BKTGH: jax.Array, k_BKSH: jax.Array, v_BKSH: jax.Array, sight: Sight, rules: Rules, soft_cap: float | None
+) -> jax.Array:
+    """What is small is computed several times: XLA fuses few scores, and multiplies one query, or those of a single row
+    and head, in other ways."""
+    B, K, T, G, _ = q_BKTGH.shape
+    if B * K == 1:
+        q_BKTGH, k_BKSH, v_BKSH = (jnp.concatenate([x, x]) for x in (q_BKTGH, k_BKSH, v_BKSH))
+    scores = q_BKTGH[..., 0].size * k_BKSH.shape[2]
+    times = max(-(-invariant.FUSED // scores), 1 + (T * G == 1))
+    q_BKTgH = jnp.tile(q_BKTGH, (1, 1, 1, times, 1))
+    return _forward(q_BKTgH, k_BKSH, v_BKSH, sight, rules, soft_cap, invariant.total)[0][:B, :, :, :G]
+
+
+def _total(x: jax.Array) -> jax.Array:
+    return jnp.sum(x, axis=-1, keepdims=True)
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def _attend(
     q_BKTGH: jax.Array, k_BKSH: jax.Array, v_BKSH: jax.Array, sight: Sight, rules: Rules, soft_cap: float | None
 ) -> jax.Array:
-    return _forward(q_BKTGH, k_BKSH, v_BKSH, sight, rules, soft_cap)[0]
+    return _forward(q_BKTGH, k_BKSH, v_BKSH, sight, rules, soft_cap, _total)[0]
 
 
 def _forward(
-    q_BKTGH: jax.Array, k_BKSH: jax.Array, v_BKSH: jax.Array, sight: Sight, rules: Rules, soft_cap: float | None
+    q_BKTGH: jax.Array,
+    k_BKSH: jax.Array,
+    v_BKSH: jax.Array,
+    sight: Sight,
+    rules: Rules,
+    soft_cap: float | None,
+    total: Total,
 ) -> tuple[jax.Array, tuple]:
     parts = _Parts.of(sight, rules)
     if parts.count == 1:
-        out_BKTGH, log_norm_BKTG1 = _look(q_BKTGH, k_BKSH, v_BKSH, sight.mask, soft_cap)
+        out_BKTGH, log_norm_BKTG1 = _look(q_BKTGH, k_BKSH, v_BKSH, sight.mask, soft_cap, total)
     else:
 
         def body(_: None, part: tuple[jax.Array, Places]) -> tuple[None, tuple[jax.Array, jax.Array]]:
             q_BKTGH, places = part
-            return None, _look(q_BKTGH, k_BKSH, v_BKSH, parts.sight(sight, places).mask, soft_cap)
+            return None, _look(q_BKTGH, k_BKSH, v_BKSH, parts.sight(sight, places).mask, soft_cap, total)
 
         _, stacked = jax.lax.scan(body, None, (parts.cut(q_BKTGH), parts.places(sight)))
         out_BKTGH, log_norm_BKTG1 = map(parts.whole, stacked)
@@ -117,17 +151,22 @@ def _backward(rules: Rules, soft_cap: float | None, saved: tuple, grad_BKTGH: ja
     return parts.whole(of_q), of_k_BKSH.astype(k_BKSH.dtype), of_v_BKSH.astype(v_BKSH.dtype), None
 
 
-_attend.defvjp(_forward, _backward)
+_attend.defvjp(partial(_forward, total=_total), _backward)
 
 
 def _look(
-    q_BKTGH: jax.Array, k_BKSH: jax.Array, v_BKSH: jax.Array, mask_BTS: jax.Array, soft_cap: float | None
+    q_BKTGH: jax.Array,
+    k_BKSH: jax.Array,
+    v_BKSH: jax.Array,
+    mask_BTS: jax.Array,
+    soft_cap: float | None,
+    total: Total,
 ) -> tuple[jax.Array, jax.Array]:
     """What the queries gather, in the dtype of `v`, and the logarithms of their softmaxes' denominators."""
     scores_BKTGS = _masked(_scores(q_BKTGH, k_BKSH, soft_cap), mask_BTS)
     top_BKTG1 = jnp.max(scores_BKTGS, axis=-1, keepdims=True)
     exp_BKTGS = jnp.exp(scores_BKTGS - top_BKTG1)
-    norm_BKTG1 = jnp.sum(exp_BKTGS, axis=-1, keepdims=True)
+    norm_BKTG1 = total(exp_BKTGS)
     out_BKTGH = _dot(exp_BKTGS.astype(v_BKSH.dtype), v_BKSH, (4, 2), jnp.float32) / norm_BKTG1
     return out_BKTGH.astype(v_BKSH.dtype), top_BKTG1 + jnp.log(norm_BKTG1)
 

@@ -37,13 +37,15 @@ class Attention(nnx.Module):
         if config.qkv_bias:
             biases = {"q_bias": self.to_queries.init_bias((N, H))}
             biases |= {name: self.to_keys.init_bias((K, H)) for name in ("k_bias", "v_bias")}
-        if layout == "decoding":
+        if layout != "training":
             self.qkv = joined(**weights)
             self.qkv_bias = joined(**biases) if biases else None
         else:
             self.q, self.k, self.v = q, k, v
             self.q_bias, self.k_bias, self.v_bias = (biases.get(name) for name in ("q_bias", "k_bias", "v_bias"))
-        self.q_norm, self.k_norm = (norm(H, config.norm, rules, "head") if config.qk_norm else None for _ in range(2))
+        self.q_norm, self.k_norm = (
+            norm(H, config.norm, rules, layout, "head") if config.qk_norm else None for _ in range(2)
+        )
         self.o = self.to_width.init(o_key, (N, H, D), residual_scale(config))
         self.o_bias = self.to_width.init_bias((D,)) if config.out_bias else None
         self.scale = H**-0.5 if config.query_scale is None else config.query_scale
@@ -52,7 +54,7 @@ class Attention(nnx.Module):
 
     def project(self, x_BTD: jax.Array, by: Rotation | None) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Queries (B, T, N, H) and keys (B, T, K, H), both turned to their positions, and values (B, T, K, H)."""
-        if self.layout == "decoding":
+        if self.layout != "training":
             all_heads = self.to_queries(x_BTD, self.qkv, self.qkv_bias)
             q_BTNH, k_BTKH, v_BTKH = jnp.split(all_heads, (self.heads, self.heads + self.kv_heads), axis=2)
         else:
@@ -89,7 +91,7 @@ class GatedMLP(nnx.Module):
         biases: dict[str, Any] = {}
         if kind.bias:
             biases = {name: self.to_hidden.init_bias((F,)) for name in ("gate_bias", "up_bias")}
-        if layout == "decoding":
+        if layout != "training":
             self.gate_up = joined(gate=gate, up=up)
             self.gate_up_bias = joined(**biases) if biases else None
         else:
@@ -100,7 +102,7 @@ class GatedMLP(nnx.Module):
         self.activation, self.layout = kind.activation, layout
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        if self.layout == "decoding":
+        if self.layout != "training":
             gate_BTF, up_BTF = jnp.split(self.to_hidden(x_BTD, self.gate_up, self.gate_up_bias), 2, axis=-1)
         else:
             gate_BTF = self.to_hidden(x_BTD, self.gate, self.gate_bias)
@@ -142,12 +144,12 @@ class Block(nnx.Module):
 
     def __init__(self, config: DecoderConfig, rules: Rules, backend: Backend, layout: Layout, key: jax.Array) -> None:
         attn_key, mlp_key = jax.random.split(key)
-        self.attn_norm = norm(config.width, config.norm, rules)
+        self.attn_norm = norm(config.width, config.norm, rules, layout)
         self.attn = Attention(config, rules, backend, layout, attn_key)
-        self.mlp_norm = norm(config.width, config.norm, rules)
+        self.mlp_norm = norm(config.width, config.norm, rules, layout)
         self.mlp = mlp(config, rules, layout, mlp_key)
         self.attn_post_norm, self.mlp_post_norm = (
-            norm(config.width, config.norm, rules) if config.post_norms else None for _ in range(2)
+            norm(config.width, config.norm, rules, layout) if config.post_norms else None for _ in range(2)
         )
 
     def __call__(self, x_BTD: jax.Array, by: Rotation | None, sight: Sight) -> tuple[jax.Array, Routed | None]:

@@ -79,7 +79,7 @@ class Decoder(nnx.Module):
         make_block = partial(Block, config, rules, backend, layout)
         stacked = layout == "training"
         self.layers: Any = jax.vmap(make_block)(keys) if stacked else nnx.List([make_block(k) for k in keys])
-        self.norm = norm(config.width, config.norm, rules)
+        self.norm = norm(config.width, config.norm, rules, layout)
         if not config.tied:
             self.unembed = Unembed(config, rules, layout, unembed_key)
         self.config, self.rules, self.remat, self.layout = config, rules, remat, layout
@@ -90,7 +90,7 @@ class Decoder(nnx.Module):
         keys_BT = jax.sharding.reshard(segments_BT, self.rules.activation("batch", "keys"))
         sees = self._sees(positions_BT, lambda window: Sight.packed(segments_BT, keys_BT, window))
         x_BTD = self._embed(tokens_BT, positions_BT, dtype)
-        if self.layout == "decoding":
+        if self.layout != "training":
             each = []
             for i, block in enumerate(self.layers):
                 x_BTD, routed = block(x_BTD, *sees[self.config.kind(i)])
@@ -115,7 +115,7 @@ class Decoder(nnx.Module):
     ) -> tuple[jax.Array, Cache]:
         sees = self._sees(positions_BT, lambda window: Sight.cached(positions_BT, span or cache.slots, window))
         x_BTD = self._embed(tokens_BT, positions_BT, dtype)
-        if self.layout == "decoding":
+        if self.layout != "training":
             kept = []
             for i, (block, *layer) in enumerate(zip(self.layers, cache.k_LBKHS, cache.v_LBKSH, strict=True)):
                 by, sight = sees[self.config.kind(i)]
@@ -187,7 +187,7 @@ class Model:
 
     dtype: of activations and of weights at use; parameters are float32. remat: what the backward pass recomputes:
     "none" of the blocks, all but their matrix products ("dots"), or everything ("full"). layout: of the parameters;
-    "training" stacks the layers and scans them, for "decoding" see models/decoding.py.
+    "training" stacks the layers and scans them, for "decoding" and "invariant" see models/decoding.py.
     """
 
     config: DecoderConfig
@@ -224,8 +224,8 @@ class Model:
     def logits(self, params: Params, x_BTD: jax.Array) -> jax.Array:
         """Scores over the vocabulary, (B, T, V), float32. Whole: for losses, use the chunked one in objectives."""
         weight = params["embed"]["table"] if self.config.tied else params["unembed"]["kernel"]
-        if self.layout == "decoding":
-            return self._capped(streamed(x_BTD, weight).astype(jnp.float32))
+        if self.layout != "training":
+            return self._capped(streamed(x_BTD, weight, invariant=self.layout == "invariant").astype(jnp.float32))
         weight_DV = weight.astype(self.dtype).T if self.config.tied else weight
         logits_BTV = jnp.einsum(
             "BTD,DV->BTV",
@@ -244,7 +244,7 @@ class Model:
         """A cache for `rows` conversations of up to `slots` tokens."""
         c = self.config
         k_shape, v_shape = (rows, c.kv_heads, c.head_size, slots), (rows, c.kv_heads, slots, c.head_size)
-        if self.layout == "decoding":
+        if self.layout != "training":
             return Cache(
                 *(tuple(jnp.zeros(shape, self.dtype) for _ in range(c.layers)) for shape in (k_shape, v_shape))
             )

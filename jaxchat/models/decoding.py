@@ -19,6 +19,7 @@ import jax
 import numpy as np
 from flax import nnx
 
+from jaxchat.models.attention import Dot
 from jaxchat.models.decoder import Model, Params
 from jaxchat.models.int8 import quantise
 from jaxchat.models.layers import outputs_first
@@ -29,17 +30,23 @@ Weights = Literal["whole", "int8"]
 LINE = 16  # floats of a cache line: arrays that begin on one are used where they lie, uncopied
 
 
-def for_decoding(model: Model, params: Params, weights: Weights = "whole") -> tuple[Model, Params]:
+def for_decoding(
+    model: Model, params: Params, weights: Weights = "whole", *, invariant: bool = False
+) -> tuple[Model, Params]:
     """A model and its parameters as generation wants them: the same function, to rounding.
 
     weights: how those of matrix products are kept: "whole", in the dtype that the model computes in, or "int8". In
-    float32 on a single CPU device the parameters are copied into the layout "decoding". To be called under
-    `jax.set_mesh`.
+    float32 on a single CPU device the parameters are copied into the layout "decoding", or with `invariant` into
+    "invariant": the same arrays, with which a row's numbers do not depend on what else is computed beside it, experts
+    apart (see models/invariant.py). To be called under `jax.set_mesh`.
     """
     mesh = jax.sharding.get_mesh()
     if mesh.size > 1 or mesh.devices.flat[0].platform != "cpu" or model.dtype != "float32":
         return model, _stored(model, params, weights)
-    model = replace(model, layout="decoding", rules=WHOLE)
+    if invariant:
+        model = replace(model, layout="invariant", rules=WHOLE, attention=Dot(invariant=True))
+    else:
+        model = replace(model, layout="decoding", rules=WHOLE)
     variables = model.variables()
     sizes = [-(-math.prod(variable.shape) // LINE) * LINE for variable in variables.values()]
     stretch = np.empty(sum(sizes) + LINE, np.float32)
@@ -79,7 +86,7 @@ def _inputs(model: Model, path: tuple[Any, ...], variable: nnx.Param[Any]) -> tu
     if path == ("embed", "table"):
         return (1,)
     count = variable.get_metadata().get("inputs", 0)
-    if model.layout == "decoding":
+    if model.layout != "training":
         return tuple(range(len(variable.shape) - count, len(variable.shape)))
     stacked = int(path[0] == "layers")
     return tuple(range(stacked, stacked + count))

@@ -6,6 +6,7 @@ B rows, T tokens, D width, H head size.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, TypeVar
@@ -18,13 +19,13 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec
 
 from jaxchat.mesh import platform
-from jaxchat.models import config
+from jaxchat.models import config, invariant
 from jaxchat.models.lora import Adapted
 from jaxchat.models.quantised import floats, gathered, is_quantised
 from jaxchat.models.streaming import streamed
 from jaxchat.sharding import Rules
 
-Layout = Literal["training", "decoding"]
+Layout = Literal["training", "decoding", "invariant"]
 A = TypeVar("A", jax.Array, np.ndarray)
 # The name under which the remat policy "dots" keeps products: it does not see into a function with its own gradient.
 PRODUCT = "product"
@@ -117,7 +118,7 @@ def _axes(first: int, end: int) -> tuple[int, ...]:
 class Linear:
     """How a weight with these logical axes, `inputs` of them contracted, is made and multiplied; it holds no array.
 
-    layout: "training" has the inputs in front, as `axes` name them; "decoding" the outputs.
+    layout: "training" has the inputs in front, as `axes` name them; the others the outputs.
     """
 
     rules: Rules
@@ -130,7 +131,7 @@ class Linear:
         `axes`; the parameter remembers `inputs` and `axes`, for who lays it out anew or puts an adapter beside it."""
         std = scale * math.prod(shape[: self.inputs]) ** -0.5
         weight = normal(key, shape, std, self.rules.weight(*self.axes))
-        if self.layout == "decoding":
+        if self.layout != "training":
             weight = outputs_first(weight, self.inputs)
         return nnx.Param(weight, inputs=self.inputs, axes=self.axes)
 
@@ -141,8 +142,8 @@ class Linear:
     def __call__(
         self, x: jax.Array, weight: nnx.Param[jax.Array], bias: nnx.Param[jax.Array] | None = None
     ) -> jax.Array:
-        if self.layout == "decoding":
-            product = streamed(x, weight[...], self.inputs)
+        if self.layout != "training":
+            product = streamed(x, weight[...], self.inputs, self.layout == "invariant")
             return product if bias is None else product + bias[...].astype(x.dtype)
         held = weight.get_value()
         product = held.product(x, self) if isinstance(held, Adapted) else self.times(x, held)
@@ -180,13 +181,13 @@ def outputs_first(weight: A, inputs: int) -> A:
 class RMSNorm(nnx.Module):
     """Root-mean-square normalisation over the last axis, computed in float32."""
 
-    def __init__(self, size: int, kind: config.RMSNorm, rules: Rules, axis: str) -> None:
+    def __init__(self, size: int, kind: config.RMSNorm, rules: Rules, layout: Layout, axis: str) -> None:
         self.scale = nnx.Param(_place(jnp.full((size,), 1.0 - kind.offset, jnp.float32), rules.weight(axis)))
-        self.kind, self.fetch = kind, Fetch(rules, (axis,))
+        self.kind, self.fetch, self.mean = kind, Fetch(rules, (axis,)), _mean(layout)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x32 = x.astype(jnp.float32)
-        inverse = jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + self.kind.eps)
+        inverse = jax.lax.rsqrt(self.mean(jnp.square(x32)) + self.kind.eps)
         scale = self.fetch(self.scale, jnp.float32)
         if self.kind.offset:
             scale += self.kind.offset
@@ -196,21 +197,28 @@ class RMSNorm(nnx.Module):
 class LayerNorm(nnx.Module):
     """Layer normalisation over the last axis, computed in float32."""
 
-    def __init__(self, size: int, kind: config.LayerNorm, rules: Rules, axis: str) -> None:
+    def __init__(self, size: int, kind: config.LayerNorm, rules: Rules, layout: Layout, axis: str) -> None:
         self.scale = nnx.Param(_place(jnp.ones((size,), jnp.float32), rules.weight(axis)))
         self.bias = nnx.Param(_place(jnp.zeros((size,), jnp.float32), rules.weight(axis)))
-        self.kind, self.fetch = kind, Fetch(rules, (axis,))
+        self.kind, self.fetch, self.mean = kind, Fetch(rules, (axis,)), _mean(layout)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x32 = x.astype(jnp.float32)
-        x32 -= jnp.mean(x32, axis=-1, keepdims=True)
-        inverse = jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + self.kind.eps)
+        x32 -= self.mean(x32)
+        inverse = jax.lax.rsqrt(self.mean(jnp.square(x32)) + self.kind.eps)
         scale, bias = (self.fetch(weight, jnp.float32) for weight in (self.scale, self.bias))
         return (x32 * inverse * scale + bias).astype(x.dtype)
 
 
-def norm(size: int, kind: config.RMSNorm | config.LayerNorm, rules: Rules, axis: str = "embed") -> RMSNorm | LayerNorm:
+def _mean(layout: Layout) -> Callable[[jax.Array], jax.Array]:
+    """Over the last axis, which is kept."""
+    return invariant.mean if layout == "invariant" else partial(jnp.mean, axis=-1, keepdims=True)
+
+
+def norm(
+    size: int, kind: config.RMSNorm | config.LayerNorm, rules: Rules, layout: Layout, axis: str = "embed"
+) -> RMSNorm | LayerNorm:
     """The normalisation of this kind for vectors of `size`; `axis` is the logical one that it normalises."""
     if isinstance(kind, config.LayerNorm):
-        return LayerNorm(size, kind, rules, axis)
-    return RMSNorm(size, kind, rules, axis)
+        return LayerNorm(size, kind, rules, layout, axis)
+    return RMSNorm(size, kind, rules, layout, axis)

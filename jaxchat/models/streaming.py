@@ -15,30 +15,36 @@ M tokens, I inputs, O outputs.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from jaxchat.models.int8 import Int8
+from jaxchat.models.invariant import product as invariant_product
+
+Product = Callable[[jax.Array, jax.Array], jax.Array]
 
 FEW = 64  # tokens up to which reading the weight, not arithmetic, takes the time
 BLOCK = 4096  # outputs of a weight that are cast from eight bits at a time
 FUSED_BYTES = 16 * 1024  # XLA fuses a vector-matrix product whose vector is smaller than this (kFusionThresholdBytes)
 
 
-def streamed(x: jax.Array, weight: jax.Array | Int8, inputs: int = 1) -> jax.Array:
+def streamed(x: jax.Array, weight: jax.Array | Int8, inputs: int = 1, invariant: bool = False) -> jax.Array:
     """x (B, T, ...in) times a weight with its outputs in front, (...out, ...in), as (B, T, ...out). On one device.
 
-    inputs: how many axes in are.
+    inputs: how many axes in are. invariant: as that module has it, for some speed.
     """
+    product = invariant_product if invariant else _product
     shape = weight.values.shape if isinstance(weight, Int8) else weight.shape
     outer, split = x.shape[: x.ndim - inputs], len(shape) - inputs
     out, size = shape[:split], math.prod(shape[split:])
     x_MI = x.reshape(-1, size)
     if isinstance(weight, Int8):
-        y_MO = _product_of_int8(x_MI, weight.values.reshape(-1, size)) * weight.scales.reshape(-1).astype(x.dtype)
+        y_MO = _product_of_int8(x_MI, weight.values.reshape(-1, size), product)
+        y_MO *= weight.scales.reshape(-1).astype(x.dtype)
     else:
-        y_MO = _product(x_MI, weight.reshape(-1, size).astype(x.dtype))
+        y_MO = product(x_MI, weight.reshape(-1, size).astype(x.dtype))
     return y_MO.reshape(*outer, *out)
 
 
@@ -52,15 +58,15 @@ def _product(x_MI: jax.Array, w_OI: jax.Array) -> jax.Array:
     return jax.lax.optimization_barrier(y_OM).T
 
 
-def _product_of_int8(x_MI: jax.Array, w_OI: jax.Array) -> jax.Array:
+def _product_of_int8(x_MI: jax.Array, w_OI: jax.Array, product: Product) -> jax.Array:
     """One token's product reads the eight bits and casts them as it goes. For more the weight is cast first, a block of
     outputs after the other, so that it stays in the processor's caches."""
-    if len(x_MI) == 1 and x_MI.nbytes < FUSED_BYTES:
+    if product is _product and len(x_MI) == 1 and x_MI.nbytes < FUSED_BYTES:
         return _alone(x_MI) @ w_OI.astype(x_MI.dtype).T
     blocks = next((n for n in range(-(-len(w_OI) // BLOCK), len(w_OI) + 1) if len(w_OI) % n == 0), 1)
     if blocks == 1:
-        return _product(x_MI, w_OI.astype(x_MI.dtype))
-    y_NMb = jax.lax.map(lambda w_bI: _product(x_MI, w_bI.astype(x_MI.dtype)), w_OI.reshape(blocks, -1, w_OI.shape[1]))
+        return product(x_MI, w_OI.astype(x_MI.dtype))
+    y_NMb = jax.lax.map(lambda w_bI: product(x_MI, w_bI.astype(x_MI.dtype)), w_OI.reshape(blocks, -1, w_OI.shape[1]))
     return y_NMb.swapaxes(0, 1).reshape(-1, len(w_OI))
 
 

@@ -110,8 +110,9 @@ class Engine:
 
     stop_ids: tokens that end an answer. slots: answers written at the same time. context: tokens of a prompt and its
     answer at most, by default the model's. queue: requests that may wait. seconds: of any answer at most, its wait
-    included. weights: how they are kept, see models/decoding.py. speculation: how tokens are guessed ahead, if they
-    are. Close it, or use it as a context manager. To be used from any thread.
+    included. weights: how they are kept; invariant: whether an answer is the same, to the bit, whatever else is
+    answered beside it; see models/decoding.py for both. speculation: how tokens are guessed ahead, if they are. Close
+    it, or use it as a context manager. To be used from any thread.
     """
 
     def __init__(
@@ -127,12 +128,13 @@ class Engine:
         queue: int = 64,
         seconds: float | None = None,
         weights: Weights = "whole",
+        invariant: bool = True,
         speculation: Speculation | None = None,
     ) -> None:
         self.tokenizer, self.queue, self.seconds = tokenizer, queue, seconds
         self.context = min(context or model.config.context_length, model.config.context_length)
         self._ends = frozenset(stop_ids)
-        self._runner = Runner(model, params, mesh, stop_ids, slots, self.context, weights)
+        self._runner = Runner(model, params, mesh, stop_ids, slots, self.context, weights, invariant)
         self._rows = self._runner.rows
         self._guesses = guesses(speculation, mesh, slots, self.context) if speculation else None
         self._vocab_size = model.config.vocab_size

@@ -26,9 +26,9 @@ class Sampling:
     repetition_penalty: of tokens seen before, prompt included (Keskar et al. 2019). presence_penalty,
     frequency_penalty: taken from the logits of tokens in the answer so far, once and for each time (OpenAI's).
     logit_bias: added to the logits of these tokens. max_tokens: at most. seed: the same seed and prompt give the same
-    text, whatever else is generated beside it; but for rounding, which differs between batches of different sizes,
-    where two tokens are nearly as likely. stop: texts that end the answer and are not part of it. ignore_eos: goes on
-    to max_tokens.
+    text, whatever else is generated beside it, where an engine is `invariant`; elsewhere but for rounding, which
+    differs between batches of different sizes, where two tokens are nearly as likely. stop: texts that end the answer
+    and are not part of it. ignore_eos: goes on to max_tokens.
     """
 
     temperature: float = 0.7

@@ -66,10 +66,13 @@ class Runner:
         rows: int,
         context: int,
         weights: Weights = "whole",
+        invariant: bool = True,
     ) -> None:
         self.mesh, self.context = mesh, context
         with jax.set_mesh(mesh):
-            self.model, self.params = for_decoding(replace(model, rules=model.rules.by_rows()), params, weights)
+            self.model, self.params = for_decoding(
+                replace(model, rules=model.rules.by_rows()), params, weights, invariant=invariant
+            )
         self.rows = Rows(rows, self._shards())
         each = self.rows.each
         self.sizes = [*_powers(1, FACTOR, each), each]
@@ -267,7 +270,7 @@ class Runner:
         return int(np.prod([self.mesh.shape[name] for name in names], dtype=int))
 
     def _place(self, x: Any, *axes: str | None) -> Any:
-        if self.model.layout == "decoding":  # one device: the compiled step takes it from the host sooner
+        if self.model.layout != "training":  # one device: the compiled step takes it from the host sooner
             return x
         return jax.device_put(x, NamedSharding(self.mesh, self.model.rules.activation(*axes)))
 

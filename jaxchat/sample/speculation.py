@@ -3,9 +3,9 @@ tokens for little more time.
 
 A guess changes no token. Which token a place gets depends on its logits, the seed and its position alone
 (`methods.choose`), so what is chosen after a guess is what would have been chosen without it, sampled or greedy, and a
-guess only decides whether it is chosen sooner; but for rounding, which differs between reading one token and several,
-where two tokens are nearly as likely. For a guess that is certain this accepts as often as can be: with the
-guess's own probability, as rejection sampling does (Leviathan et al. 2023).
+guess only decides whether it is chosen sooner; but, where an engine is not `invariant`, for rounding, which differs
+between reading one token and several, where two tokens are nearly as likely. For a guess that is certain this accepts
+as often as can be: with the guess's own probability, as rejection sampling does (Leviathan et al. 2023).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tyro.conf import arg
+from tyro.conf import FlagCreatePairsOff, arg
 
 from jaxchat.errors import InputError
 from jaxchat.verbs.verb import Verb
@@ -30,6 +30,9 @@ class Answering(Verb):
 
     weights: Literal["whole", "int8"] = "whole"
     """int8 keeps weights in eight bits, in a quarter of the memory."""
+    fast: FlagCreatePairsOff[bool] = False
+    """On a CPU, answer one request alone, and read prompts, somewhat sooner; what a seed gives may then depend, where
+    two tokens are nearly as likely, on what else is being answered."""
     speculate: Annotated[str | None, arg(metavar="lookup|MODEL")] = None
     """Guess tokens ahead, from the text itself or by a smaller model of the same vocabulary; it changes no answer."""
 
@@ -46,6 +49,7 @@ class Answering(Verb):
             opened.mesh,
             sorted(stops),
             weights=self.weights,
+            invariant=not self.fast,
             speculation=self._speculation(opened),
             **room,
         )

@@ -1,0 +1,63 @@
+"""A row's numbers do not depend, in any bit, on what is computed beside them, nor on the pieces of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxchat.mesh import make_mesh
+from jaxchat.models import invariant
+from jaxchat.models.config import LayerNorm
+from jaxchat.models.decoder import Model
+from jaxchat.models.decoding import for_decoding
+from jaxchat.models.presets import tiny
+
+ONE = make_mesh(devices=jax.devices()[:1])
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(64, 96), (100, 300), (576, 960), (2500, 64)])
+def test_products_and_means(inputs, outputs):
+    rng = np.random.default_rng(inputs)
+    w_OI, x_MI = (rng.standard_normal((n, inputs), dtype=np.float32) for n in (outputs, 100))
+    product, mean = jax.jit(invariant.product), jax.jit(invariant.mean)
+    whole, means = np.asarray(product(x_MI, w_OI)), np.asarray(mean(x_MI))
+    np.testing.assert_allclose(whole, x_MI @ w_OI.T, atol=1e-3)
+    np.testing.assert_allclose(means, x_MI.mean(1, keepdims=True), atol=1e-5)
+    for count in (1, 2, 3, 7, 16, 17, 33):
+        np.testing.assert_array_equal(np.asarray(product(x_MI[:count], w_OI)), whole[:count])
+        np.testing.assert_array_equal(np.asarray(mean(x_MI[:count])), means[:count])
+
+
+@pytest.mark.parametrize("kind", ["rms", "layer", "one head"])
+@pytest.mark.parametrize("weights", ["whole", "int8"])
+def test_hidden_states_of_a_row(kind, weights):
+    config = replace(tiny(), layers=2, vocab_size=300)
+    if kind == "layer":
+        config = replace(config, norm=LayerNorm())
+    if kind == "one head":
+        config = replace(config, heads=1, kv_heads=1, qk_norm=True)
+    tokens_BT = np.random.default_rng(0).integers(0, 300, (16, 40)).astype(np.int32)
+    with jax.set_mesh(ONE):
+        model = Model(config)
+        params: Any = jax.jit(model.init)(jax.random.key(0))
+        model, params = for_decoding(model, params, weights, invariant=True)
+        read = jax.jit(model.cached, static_argnames="span")
+
+        def states(rows: int, piece: int, span: int) -> np.ndarray:
+            """Of the first row, read in pieces of so many tokens beside others."""
+            cache, found = model.empty_cache(16, 512), []
+            for begin in range(0, tokens_BT.shape[1], piece):
+                cut_RT = tokens_BT[:rows, begin : begin + piece]
+                positions_RT = np.tile(begin + np.arange(cut_RT.shape[1], dtype=np.int32), (rows, 1))
+                x_RTD, cache = read(params, cut_RT, positions_RT, cache, jnp.arange(rows), span=span)
+                found.append(np.asarray(x_RTD)[0])
+            return np.concatenate(found)
+
+        alone = states(1, 1, 128)
+        for rows, piece, span in ((2, 1, 128), (4, 1, 512), (16, 1, 128), (1, 8, 128), (4, 20, 512), (1, 40, 128)):
+            np.testing.assert_array_equal(states(rows, piece, span), alone)
