@@ -157,14 +157,16 @@ def patience(bench: Bench, count: int) -> str | None:
         ended = time.monotonic()
         for ticket in tickets:
             ticket.cancel()
-    before = statistics.median(b - a for times in streams for a, b in pairwise(times) if b < begun)
+    # Tokens that come together are one gap apart all the same.
+    ahead = [[t for t in times if t < begun] for times in streams]
+    before = statistics.median((times[-1] - times[0]) / (len(times) - 1) for times in ahead)
     during = [b - a for times in streams for a, b in pairwise(times) if b >= begun and a <= ended]
+    delay = max(during) - before
     print(
         f"patience: a prompt of {len(ids):,} tokens took {ended - begun:.1f} s; a gap between tokens was "
-        f"{before * 1e3:.0f} ms before and {statistics.median(during) * 1e3:.0f} ms "
-        f"(at most {max(during) * 1e3:.0f}) meanwhile"
+        f"{before * 1e3:.0f} ms before and {statistics.median(during) * 1e3:.0f} ms meanwhile, at most "
+        f"{max(during) * 1e3:.0f}: none was delayed by more than {delay / before:.1f} of its usual gaps"
     )
-    delay = statistics.median(during) - before
     return None if delay <= 3 * before else f"streams were kept waiting by {delay / before:.1f} of their gaps"
 
 

@@ -37,8 +37,8 @@ def for_decoding(
 
     weights: how those of matrix products are kept: "whole", in the dtype that the model computes in, or "int8". In
     float32 on a single CPU device the parameters are copied into the layout "decoding", or with `invariant` into
-    "invariant": the same arrays, with which a row's numbers do not depend on what else is computed beside it, experts
-    apart (see models/invariant.py). To be called under `jax.set_mesh`.
+    "invariant": the same arrays, with which a row's numbers do not depend on what else is computed beside it (see
+    models/invariant.py); of models with experts or normed heads but for rounding. To be called under `jax.set_mesh`.
     """
     mesh = jax.sharding.get_mesh()
     if mesh.size > 1 or mesh.devices.flat[0].platform != "cpu" or model.dtype != "float32":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -54,8 +54,17 @@ class Answering(Verb):
             **room,
         )
 
-    def served(self, name: str, source: str, template: str | None = None, **room: Any) -> Served:
-        """A model under a name, compiled and ready; template: instead of its own. It is closed by `close`."""
+    def served(
+        self,
+        name: str,
+        source: str,
+        template: str | None = None,
+        *,
+        context: int | Callable[[Opened], int] | None,
+        **room: Any,
+    ) -> Served:
+        """A model under a name, compiled and ready; template: instead of its own; context: of the engine, or what says
+        it once the model is open. It is closed by `close`."""
         from jaxchat.chat.template import ChatFormat, load_template
         from jaxchat.hub.generation import generation_config
         from jaxchat.hub.open import open_model
@@ -65,7 +74,7 @@ class Answering(Verb):
         chat = ChatFormat(opened.tokenizer, load_template(template)) if template else opened.format
         eos = opened.tokenizer.eos_id
         ends = frozenset(() if eos is None else (eos,)) | (chat.stop_ids if chat else frozenset())
-        engine = self.engine(opened, ends, **room)
+        engine = self.engine(opened, ends, context=context(opened) if callable(context) else context, **room)
         engine.compile()
         came_with = generation_config(opened)
         known = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,6 +15,7 @@ from jaxchat.verbs.answering import Answering, close, named
 from jaxchat.verbs.verb import Made, Verb, some
 
 if TYPE_CHECKING:
+    from jaxchat.hub.open import Opened
     from jaxchat.serve.served import Served
 
 File = Annotated[Path, arg(metavar="FILE")]
@@ -47,7 +49,9 @@ class Serve(Answering):
     template: Annotated[str | None, arg(metavar="NAME|FILE")] = None
     """A chat template that ships with jaxchat, or a Jinja file, instead of the model's own."""
     context: Annotated[int | None, arg(metavar="N")] = None
-    """Tokens of a prompt and its answer at most; the model's own otherwise, of which large ones take much memory."""
+    """Tokens of a prompt and its answer at most; otherwise the model's own, or as many as --cache-share lets in."""
+    cache_share: Annotated[float, arg(metavar="X")] = 0.25
+    """Of the memory that is free, what keys and values of all answers may take where --context is not given."""
     slots: int = 8
     """Answers written at once."""
     queue: int = 64
@@ -87,6 +91,8 @@ class Serve(Answering):
         keys = Keys(self.keys) if self.keys else None
         feedback = Feedback(self.feedback) if self.feedback else None
         guard = guard_of(personal_data=None if self.guard == "off" else self.guard, words=self.guard_words)
+        if not 0 < self.cache_share <= 1:
+            raise InputError(f"--cache-share is {self.cache_share}; it must be above 0 and at most 1")
         limits = Limits(self.max_tokens, self.timeout, self.max_body, self.requests_per_minute)
         address.bind().close()  # before the minutes that opening a model may take
         if not address.loopback and keys is None:
@@ -112,8 +118,24 @@ class Serve(Answering):
         return Made(f"served {count:,} answers", {"answers": count, "models": list(models)})
 
     def _served(self, name: str, source: str) -> Served:
-        room = {"slots": self.slots, "context": self.context, "queue": self.queue}
-        return self.served(name, source, self.template, **room)
+        context = self.context or partial(self._context, name)
+        return self.served(name, source, self.template, context=context, slots=self.slots, queue=self.queue)
+
+    def _context(self, name: str, opened: Opened) -> int:
+        """How long the conversations of one of the models may be; says why."""
+        from jaxchat.sample.room import cache_bytes, context_within, free_bytes
+
+        free = free_bytes(opened.mesh)
+        context = context_within(opened.model, self.slots, free * self.cache_share / len(self.models))
+        whole = opened.config.context_length
+        print(
+            f"{name}: {self.slots} answers at once of {context:,} tokens"
+            f"{f' ({whole:,} by the model itself)' if context < whole else ''}, for which "
+            f"{cache_bytes(opened.model, self.slots, context) / 1e9:.2f} GB of {free / 1e9:.2f} GB free are taken; "
+            "--context and --slots decide otherwise",
+            file=sys.stderr,
+        )
+        return context
 
 
 @dataclass(frozen=True, kw_only=True)
