@@ -1,12 +1,14 @@
 """Serving speed: tokens a second and the wait for the first one, for 1, 4, 16 and 64 requests at once, of SmolLM2-135M.
 
     python tools/bench_serve.py [--at-once 1,4,16] [--repeats 3] [--server "llama.cpp Q8_0=http://127.0.0.1:8080"] ...
+        [--only "f32,llama.cpp"]
 
-jaxchat's engine, in float32 and with weights in eight bits, and transformers' `generate` (float32, all prompts as one
-batch: its best case, which streams nothing) take turns, each a process of its own. Any server that speaks OpenAI's
-completions joins them with --server NAME=URL (`python -m llama_cpp.server`, `jaxchat serve`, repeats): start it before.
-Every request has a prompt of 50 tokens, another one each time, and an answer of --tokens. Medians are reported, and the
-share of what reading all weights for each token would allow at the speed that this machine's memory is read with.
+jaxchat's engine (in float32, the same with --fast, and with weights in eight bits) and transformers' `generate`
+(float32, all prompts as one batch: its best case, which streams nothing) take turns, each a process of its own. Any
+server that speaks OpenAI's completions joins them with --server NAME=URL (`python -m llama_cpp.server`, `jaxchat
+serve`, repeats): start it before. Every request has a prompt of 50 tokens, another one each time, and an answer of
+--tokens. Medians are reported, and the share of what reading all weights for each token would allow at the speed that
+this machine's memory is read with.
 """
 
 from __future__ import annotations
@@ -34,8 +36,8 @@ Figures = dict[str, float]
 Run = Callable[[], Figures]
 
 
-def engine(weights: Weights, at_once: int, tokens: int) -> Run:
-    made = engine_of_smollm2(min(at_once, 64), context=512, weights=weights)
+def engine(weights: Weights, invariant: bool, at_once: int, tokens: int) -> Run:
+    made = engine_of_smollm2(min(at_once, 64), context=512, weights=weights, invariant=invariant)
     from jaxchat.sample.methods import Sampling
     from jaxchat.sample.request import Delta, Request
 
@@ -138,14 +140,23 @@ def memory() -> Run:
     return run
 
 
-def contestants(at_once: list[int], tokens: int, servers: dict[str, str]) -> Contestants:
+def makers(servers: dict[str, str], only: list[str]) -> dict[str, Callable[[int, int], Run]]:
+    """Who takes part: what makes each, for so many requests at once of so many tokens."""
+    all_: dict[str, Callable[[int, int], Run]] = {
+        "jaxchat f32": partial(engine, "whole", True),
+        "jaxchat f32 --fast": partial(engine, "whole", False),
+        "jaxchat int8 --fast": partial(engine, "int8", False),
+        "transformers f32": transformers_generate,
+        **{name: partial(server, url) for name, url in servers.items()},
+    }
+    return {name: make for name, make in all_.items() if any(part in name for part in only)}
+
+
+def contestants(at_once: list[int], tokens: int, taking_part: dict[str, Callable[[int, int], Run]]) -> Contestants:
     made: dict[str, Callable[[], Callable[[], Figures]]] = {"memory": memory}
     for count in at_once:
-        made[f"jaxchat f32, {count}"] = partial(engine, "whole", count, tokens)
-        made[f"jaxchat int8, {count}"] = partial(engine, "int8", count, tokens)
-        made[f"transformers f32, {count}"] = partial(transformers_generate, count, tokens)
-        for name, url in servers.items():
-            made[f"{name}, {count}"] = partial(server, url, count, tokens)
+        for name, make in taking_part.items():
+            made[f"{name}, {count}"] = partial(make, count, tokens)
     return made
 
 
@@ -155,28 +166,30 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=64, help="of each answer")
     parser.add_argument("--server", action="append", default=[], metavar="NAME=URL")
+    parser.add_argument("--only", default="", help="who takes part, by parts of names; jaxchat f32 always does")
     parser.add_argument("--json", type=Path)
     parser.add_argument(FLAG, help=argparse.SUPPRESS)
     args = parser.parse_args()
     counts = [int(count) for count in args.at_once.split(",")]
     servers = dict(one.split("=", 1) for one in args.server)
-    taking_part = contestants(counts, args.tokens, servers)
+    names = makers(servers, [*args.only.split(","), "jaxchat f32"])
+    taking_part = contestants(counts, args.tokens, names)
     enter(taking_part, warm_up=1)
     found = figures(taking_part, args.repeats, f"{args.tokens} tokens each")
     speed = found["memory"]["rate"]
     print(f"memory is read at {speed / 1e9:.0f} GB/s: {speed / 4 / PARAMETERS:.0f} tokens/s in f32 for one request")
     results = []
     for count in counts:
-        for name in ("jaxchat f32", "jaxchat int8", "transformers f32", *servers):
+        for name in names:
             one = found[f"{name}, {count}"]
             line = f"{count:3} at once, {name}: {one['rate']:.1f} tokens/s"
             if name.startswith("jaxchat "):
-                bytes_read = PARAMETERS * (4 if name.endswith("f32") else 1)
+                bytes_read = PARAMETERS * (1 if "int8" in name else 4)
                 line += f", {100 * one['rate'] / count * bytes_read / speed:.0f} % of the memory's limit"
             if "first" in one:
                 line += f"; first token after {one['first']:.2f} s, the last one's after {one['last_first']:.2f} s"
             print(line)
-        for peer in ("transformers f32", *servers):
+        for peer in (name for name in names if not name.startswith("jaxchat f32")):
             ours, theirs = (found[f"{name}, {count}"]["rate"] for name in ("jaxchat f32", peer))
             results.append(result(f"serving SmolLM2-135M, {count} at once", ours, theirs, peer, "tokens/s"))
     if {1, 16} <= set(counts):

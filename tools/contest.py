@@ -99,14 +99,16 @@ def _answer(worker: subprocess.Popen[str], name: str) -> str:
     return line
 
 
-def engine_of_smollm2(slots: int, context: int, weights: Weights = "whole") -> Engine:
-    """SmolLM2-135M's shape in jaxchat's engine, with random weights and as the command line runs it: in large pages."""
+def engine_of_smollm2(slots: int, context: int, weights: Weights = "whole", *, invariant: bool = True) -> Engine:
+    """SmolLM2-135M's shape in jaxchat's engine, with random weights and as the command line runs it: in large pages,
+    keeping what is compiled."""
     begin_again_with_large_pages()
     import jax
 
     from jaxchat.mesh import make_mesh
     from jaxchat.models.decoder import Model
     from jaxchat.models.presets import smollm2_135m
+    from jaxchat.sample.compiled import keep_compiled
     from jaxchat.sample.engine import Engine
     from jaxchat.testing import ByteTokenizer
 
@@ -114,10 +116,11 @@ def engine_of_smollm2(slots: int, context: int, weights: Weights = "whole") -> E
         def decode(self, ids: object, *, skip_special_tokens: bool = False) -> str:
             return ""  # ids of a vocabulary that has no text
 
+    keep_compiled()
     model, mesh = Model(smollm2_135m()), make_mesh()
     with jax.set_mesh(mesh):
         params = jax.jit(model.init)(jax.random.key(0))
-    return Engine(model, params, Mute(), mesh, slots=slots, context=context, weights=weights)
+    return Engine(model, params, Mute(), mesh, slots=slots, context=context, weights=weights, invariant=invariant)
 
 
 def transformers_llama() -> Any:
