@@ -369,5 +369,7 @@ def _store(folder: Folder) -> Store:
 def _line(name: str, row: dict[str, Any]) -> str:
     if "elo" not in row:
         return f"{name}: {row['ratings']:,} ratings"
+    if row["elo"] is None:
+        return f"{name}: not compared yet"
     low, high = row["elo_interval"] or (row["elo"], row["elo"])
     return f"{name}: Elo {row['elo']:.0f} ({low:.0f} to {high:.0f}), win rate {row['win_rate']:.3f}"

@@ -57,6 +57,6 @@ def strengths(first_DP: np.ndarray, second_DP: np.ndarray, tie_DP: np.ndarray, p
     return x_DM - x_DM.mean(1, keepdims=True)
 
 
-def elo(strength: np.ndarray) -> np.ndarray:
+def elo(strength: np.ndarray | np.float64) -> np.ndarray:
     """The same on Elo's scale: 400 points are odds of ten to one; the mean of all models is 1000."""
     return CENTRE + ELO * strength

@@ -22,9 +22,9 @@ def draw(found: Mapping[str, Any], folder: Path) -> list[Path]:
             drawn[f"{name}.png"] = partial(_dots, rows=_figures(models, key, f"{key}_interval"), what=what, even=even)
         drawn["pairs.png"] = partial(_matrix, models=list(models), pairs=found["pairs"])
     else:
-        for scale, models in found["scales"].items():
+        for i, (scale, models) in enumerate(found["scales"].items(), 1):
             rows = _figures(models, "mean", "interval")
-            drawn[f"scale_{_file_name(scale)}.png"] = partial(_dots, rows=rows, what=scale, even=None)
+            drawn[f"scale_{i}_{_file_name(scale)}.png"] = partial(_dots, rows=rows, what=scale, even=None)
     return [_drawn(folder / name, how) for name, how in drawn.items()]
 
 
@@ -57,7 +57,7 @@ def _dots(
     if even is not None:
         axes.axvline(even, color="#999", linewidth=0.8, linestyle="--")
     axes.set_yticks(range(len(rows)), [_short(name) for name in rows])
-    axes.set(ylim=(len(rows) - 0.4, -0.6), xlabel=f"{what}, with 95 % intervals")
+    axes.set(ylim=(len(rows) - 0.4, -0.6), xlabel=f"{_plain(what)}, with 95 % intervals")
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["top", "right", "left"]].set_visible(False)
 
@@ -99,7 +99,12 @@ def _raters(axes: Any, raters: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= 24 else f"{name[:11]}…{name[-12:]}"
+    return _plain(name if len(name) <= 24 else f"{name[:11]}…{name[-12:]}")
+
+
+def _plain(text: str) -> str:
+    """Text in which matplotlib finds no formula."""
+    return text.replace("$", r"\$")
 
 
 def _file_name(name: str) -> str:

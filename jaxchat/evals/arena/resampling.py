@@ -10,6 +10,7 @@ Shapes: D draws, N ratings, K figures.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -61,5 +62,6 @@ def _variance(figures: Figures, group: Sequence[object], rng: np.random.Generato
         drawn_DG = rng.multinomial(many, np.full(many, 1 / many), size=D)
         found.append(figures(drawn_DG[:, of_N].astype(float)))
     drawn_DK = np.concatenate(found)
-    with np.errstate(invalid="ignore"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of a figure that no draw has
         return (np.nanvar(drawn_DK, axis=0) if many > 1 else np.zeros(drawn_DK.shape[1])), many

@@ -56,7 +56,7 @@ def results(
 
 def _counts(folder: Folder, judged: Sequence[Judged], said: Sequence[Judged]) -> dict[str, Any]:
     by_item = Counter(one.item.id for one in said)
-    wanted = folder.study.ratings
+    wanted = folder.study.ratings if folder.study.live is None else 1
     return {
         "counting": len(said),
         "kept": len(judged),
@@ -93,6 +93,7 @@ def _pairs(models: Sequence[str], said: Sequence[Judged], difference: float) -> 
             won[:, j] += second[:, p] + even[:, p] / 2
             met[:, i] += total
             met[:, j] += total
+        strength[met == 0] = np.nan  # nothing is known of who met nobody
         with np.errstate(divide="ignore", invalid="ignore"):
             pair_rate = (first + even / 2) / (first + second + even)
             return np.concatenate([strength, won / met, pair_rate, left_share(weights_DN)], axis=1)
@@ -119,10 +120,10 @@ def _pairs(models: Sequence[str], said: Sequence[Judged], difference: float) -> 
             "win_rate_interval": _interval(found, M + m, 0, 1),
             "strength": _value(found, m),
             "strength_interval": _interval(found, m),
-            "elo": float(elo(found.value[m])),
+            "elo": None if (value := _value(found, m)) is None else float(elo(np.float64(value))),
             "elo_interval": _as_elo(_interval(found, m)),
         }
-    order = sorted(models, key=lambda model: -rows[model]["strength"])
+    order = sorted(models, key=lambda model: math.inf if (s := rows[model]["strength"]) is None else -s)
     versus = [
         {
             "first": models[i],

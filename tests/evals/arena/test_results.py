@@ -20,6 +20,7 @@ from jaxchat.evals.arena import results_page
 from jaxchat.evals.arena.bradley_terry import strengths
 from jaxchat.evals.arena.export import as_csv, as_jsonl, preferences, rows
 from jaxchat.evals.arena.judged import read_judged
+from jaxchat.evals.arena.plots import draw
 from jaxchat.evals.arena.results import results
 from jaxchat.run import report_page
 from tests.evals.arena.conftest import CHECK, Open, drawn, simulate
@@ -127,6 +128,20 @@ def test_the_page_of_a_run_shows_what_people_said_and_names_no_rater(opened, kin
     assert "Judged by people: Spring &amp; round" in shown and "Krippendorff" in shown and "m2" in shown
     assert ("win rate" in shown) == (kind == "pairs") and "r0" not in shown and "r1" not in shown
     assert "r0" in results_page.page(found)
+
+
+def test_who_was_never_compared_has_no_strength(opened, tmp_path):
+    models = ("$x$_1", "$y$", "never")
+    arena = opened(0, models, live=dict.fromkeys(models, "run"), per_rater=1)
+    for rater in arena.raters(1):
+        now = arena.desk.ask(rater, "Why?", lambda model, text: f"{text} {model == '$y$'}")
+        arena.say(rater, now, "first")
+    found = results(arena.folder, arena.store)
+    met = {model for one in read_judged(arena.folder, arena.store) for model in one.item.models}
+    assert {model for model, row in found["models"].items() if row["elo"] is not None} == met
+    assert len(met) == 2 and found["ratings"]["items"] == found["ratings"]["items_complete"] == 1
+    json.dumps(found, allow_nan=False)
+    assert "never" in results_page.page(found) and len(draw(found, tmp_path)) == 4
 
 
 def test_a_study_without_ratings_has_no_results(opened):

@@ -165,7 +165,8 @@ function judge() {
     const choice = scales ? points(study.scales, given, say) : verdicts(given, say);
     if (scales) main.append(choice.node);
     foot.append(make("div", { class: "bar" }, field, scales ? null : choice.node,
-      make("div", { class: "row" }, back, opener, make("span", { class: "gap" }), scales ? choice.done : null)));
+      make("div", { class: "row" }, back, opener, make("span", { class: "gap" }),
+        ...(scales ? [make("span", { class: "keyed" }, words.keysScales), choice.done] : []))));
     press = name => {
       if (name === "c") opener.click();
       else if (name === "z") back?.click();
