@@ -45,7 +45,7 @@ class Desk:
         self._practice, self._checks = trials_of(self.study)
         self._trials = {item.id: item for item in (*self._practice, *self._checks)}
         self._asked: dict[str, Item] = {}
-        self._turns: dict[int, threading.RLock] = defaultdict(threading.RLock)  # a rater's two windows, one by one
+        self._turns: dict[int, threading.Lock] = defaultdict(threading.Lock)  # a rater's two windows, one by one
 
     def item(self, id: str) -> Item:
         """Any that was shown."""
@@ -66,9 +66,7 @@ class Desk:
         done = sum(1 for shown in mine if shown.rated and not self.item(shown.item).practice)
         total = self._total(rater)
         open_ = next((shown for shown in mine if not shown.rated), None)
-        if open_ is not None and (open_.expires > self.store.now() or not self._full(open_.item)):
-            with self.store.writing() as db:
-                self.store.show(db, rater, open_.item, open_.flipped, seconds)
+        if open_ is not None and self._goes_on(open_, seconds):
             return self._showing(open_, done, total)
         seen = {shown.item for shown in mine}
         trial = next((item for item in self._practice if item.id not in seen), None)
@@ -132,12 +130,15 @@ class Desk:
         edges = [1 + round(i * (total - 1) / many) for i in range(many + 1)]
         return {rng.randrange(low, max(high, low + 1)) for low, high in itertools.pairwise(edges)}
 
-    def _full(self, item: str) -> bool:
-        if item not in self.folder.items:
-            return False
+    def _goes_on(self, shown: Shown, seconds: float) -> bool:
+        """Whether what was left open is still its rater's, or is again: nobody else needed it meanwhile."""
         with self.store.writing() as db:
-            taken, _, _ = self.store.taken(db)
-        return taken[item] >= self.study.ratings
+            if shown.expires <= self.store.now() and shown.item in self.folder.items:
+                taken, _, _ = self.store.taken(db)
+                if taken[shown.item] >= self.study.ratings:
+                    return False
+            self.store.show(db, shown.rater, shown.item, shown.flipped, seconds)
+        return True
 
     def _reserve(self, rater: int, mine: list[Shown], seconds: float) -> Item | State:
         """Shows this rater one of the items that want ratings."""
