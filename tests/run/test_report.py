@@ -144,7 +144,7 @@ def test_evaluations_in_its_folder_are_shown(run: Path, config: Train, capsys: p
         ((figures),) = scored.values()
         assert float(row["a word"].split()[0].replace(",", "")) == pytest.approx(figures["word_perplexity"], rel=1e-3)
     assert "Bits a byte, all tokens, by step" in page and "arc: acc, by step" in page
-    assert [row["run@16"] for row in table(page, "task", "metric")] == ["0.500 ±0.200"]
+    assert [row["run@16"] for row in table(page, "task", "examples")] == ["0.500 ±0.200"]
     assert ["accuracy.arc", "0.25"] in [cells for rows in tables(page) for cells in rows]
     assert "broken.json: it cannot be read" in page
     assert str(run) not in page and source not in page
