@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from jaxchat.data.config import DataConfig, Folder
-from jaxchat.mesh import MeshConfig
+from jaxchat.mesh import SHARDED
 from jaxchat.models.presets import llama3_8b
 from jaxchat.run import Pretrained, Train
 from jaxchat.train.optim import OptimConfig
@@ -23,7 +23,7 @@ def config() -> Train:
         model=Pretrained("meta-llama/Meta-Llama-3-8B-Instruct", config=llama3_8b()),
         data=DataConfig(sources=(Folder(Path("data/conversations")),), batch=64, seq_len=4096, heldout=0.01),
         optim=OptimConfig(peak_lr=1e-5, warmup=0.03, weight_decay=0.0),
-        mesh=MeshConfig(fsdp=-1),
+        mesh=SHARDED,
         compute="bfloat16",
         remat="full",
         epochs=2,

@@ -34,6 +34,15 @@ class MeshConfig:
 
 AXES = tuple(field.name for field in fields(MeshConfig) if field.name != "slices")
 
+# Meshes by what is trained, for configs to begin from; `jaxchat plan --search` tries them all. Any goes over several
+# slices, with `replace(SHARDED, slices=2)`.
+COPIES = MeshConfig(data=-1)
+SHARDED = MeshConfig(fsdp=-1)
+TENSOR = MeshConfig(fsdp=-1, tensor=4)
+LONG = MeshConfig(fsdp=-1, context=4)
+EXPERTS = MeshConfig(fsdp=-1, expert=8)
+PRESETS = (COPIES, SHARDED, TENSOR, LONG, EXPERTS)
+
 
 def resolve(config: MeshConfig, devices: int) -> dict[str, int]:
     """Axis sizes with -1 filled in for `devices` devices; `data` counts the copies of all slices.

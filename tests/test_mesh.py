@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import jax
 import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 from jaxchat.errors import InputError
-from jaxchat.mesh import MeshConfig, make_mesh, resolve
+from jaxchat.mesh import PRESETS, MeshConfig, make_mesh, resolve
 from jaxchat.sharding import Rules
 
 
@@ -29,6 +32,14 @@ def test_slices_hold_copies_and_every_other_axis_lies_within_one():
     assert first == {0, 1, 2, 3} and second == {4, 5, 6, 7}
     with pytest.raises(InputError, match="8 devices do not divide over 3 slices"):
         resolve(MeshConfig(slices=3), 8)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("slices", [1, 2])
+def test_every_preset_fills_a_slice_and_several(preset, slices):
+    sizes = resolve(replace(preset, slices=slices), 32 * slices)
+    assert math.prod(sizes.values()) == 32 * slices
+    assert sizes["data"] == slices * resolve(preset, 32)["data"]
 
 
 def test_axes_are_explicit_and_all_there():

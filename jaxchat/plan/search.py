@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
+from jaxchat.mesh import PRESETS
+from jaxchat.models.config import Mixture
 from jaxchat.models.decoder import Remat
 from jaxchat.plan.chips import Tpu
 from jaxchat.plan.estimate import Estimate, estimate
@@ -114,7 +116,9 @@ def _larger(on: Topology) -> Iterator[Topology]:
 def candidates(work: Work, setting: Setting, on: Topology, rows: tuple[int, ...] = (1, 2, 4, 8)) -> list[Setting]:
     """All settings worth an estimate: meshes, what is recomputed, and rows of a step on each chip."""
     inner = on.count // on.slices
-    meshes = {setting.mesh}
+    mixed = isinstance(work.model.mlp, Mixture)
+    presets = (replace(mesh, slices=on.slices) for mesh in PRESETS if mixed or mesh.expert == 1)
+    meshes = {setting.mesh, *presets}
     for tensor in (1, 2, 4, 8):
         for context in (1, 2, 4):
             if inner % (tensor * context) == 0 and work.seq_len // context >= 2048:
