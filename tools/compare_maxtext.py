@@ -36,7 +36,7 @@ def compiled(python: str, on: str, folder: Path) -> tuple[dict[str, Any], dict[s
     environment = os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
     plan = ("-m", "jaxchat", "plan", str(ROOT / "configs/llama3_8b_sft.py"), "--on", on, "--rows-per-chip", "1")
     step = (str(ROOT / "tools/maxtext_step.py"), on, str(theirs), *SETTINGS, f"base_output_directory={folder}")
-    for command in ((*plan, "--json", str(ours)), step):
+    for command in (step, (*plan, "--json", str(ours))):
         print(f"compiling {'MaxText' if command is step else 'ours'} for {on}", file=sys.stderr, flush=True)
         done = subprocess.run([python, *command], env=environment, cwd=folder, capture_output=True, text=True)
         if done.returncode:
