@@ -250,7 +250,12 @@ def test_scales_by_keyboard_in_chinese(visits):
     page.get_by_role("button", name="开始").click()
     page.get_by_text("温暖吗？").wait_for()
     assert page.get_by_role("button", name="下一题").is_disabled()
-    for key in ("4", "9", "2", "ArrowUp", "5", "3", "Enter"):  # nine is no point of a scale of three
+    page.keyboard.press("4")
+    page.get_by_role("button", name="English").click()
+    page.get_by_role("button", name="中文").click()
+    assert page.locator('.point[aria-checked="true"]').inner_text() == "4"  # and stays
+    page.locator("main").focus()
+    for key in ("ArrowDown", "9", "2", "ArrowUp", "5", "3", "Enter"):  # nine is no point of a scale of three
         page.keyboard.press(key)
     page.locator(".answer strong", has_text="b").or_(page.locator(".answer strong", has_text="a")).wait_for()
     page.wait_for_function("document.querySelector('.count').innerText === '1 / 2'")

@@ -102,8 +102,11 @@ function wait() {
   waiting = setTimeout(onward, WAIT);
 }
 
+let typed = ""; // a question that is not sent yet
+
 const asking = () => screen("card", () => {
-  const field = make("textarea", { rows: 4, maxlength: 8000, "aria-label": words.ask });
+  const field = make("textarea", { rows: 4, maxlength: 8000, "aria-label": words.ask, input: () => { typed = field.value; } });
+  field.value = typed;
   const send = make("button", { type: "submit", class: "strong" }, words.send);
   const form = make("form", { class: "asking", submit: async event => {
     event.preventDefault();
@@ -112,6 +115,7 @@ const asking = () => screen("card", () => {
     form.append(make("p", { class: "note", role: "status" }, words.waiting));
     try {
       now = await session.ask(field.value.trim());
+      typed = "";
       show();
     } catch (error) { tell(error.message); send.disabled = field.readOnly = false; form.querySelector("[role=status]").remove(); }
   } }, field, make("div", { class: "row end" }, send));
@@ -129,7 +133,8 @@ function turn({ role, content }) {
 
 function judge() {
   const { item } = now, begun = looked();
-  let sending = false, comment = item.rating?.comment ?? "", open = Boolean(comment), given = item.rating;
+  const scores = { ...item.rating?.scores }; // what is given so far outlives a change of language
+  let sending = false, comment = item.rating?.comment ?? "", open = Boolean(comment);
   const say = async said => {
     if (sending) return; // the same click, twice
     sending = true;
@@ -162,7 +167,7 @@ function judge() {
     } }, words.comment, key("C"));
     const back = now.before ? make("button", { type: "button", class: "text", "aria-keyshortcuts": "z", click: () => before(now.before) }, words.back, key("Z")) : null;
     const scales = study.kind === "scales";
-    const choice = scales ? points(study.scales, given, say) : verdicts(given, say);
+    const choice = scales ? points(study.scales, scores, say) : verdicts(item.rating?.verdict, say);
     if (scales) main.append(choice.node);
     foot.append(make("div", { class: "bar" }, field, scales ? null : choice.node,
       make("div", { class: "row" }, back, opener, make("span", { class: "gap" }),

@@ -8,19 +8,18 @@ export const key = name => make("kbd", { "aria-hidden": "true" }, name);
 const VERDICTS = [["a", "a", "1"], ["tie", "tie", "2"], ["both bad", "bad", "3"], ["b", "b", "4"]];
 export const verdictWord = verdict => words[VERDICTS.find(([name]) => name === verdict)[1]];
 
-/** Four buttons; `say({verdict})` is called with the one that was chosen. */
-export function verdicts(rating, say) {
+/** Four buttons; `say({verdict})` is called with the one that is pressed; `chosen`: before. */
+export function verdicts(chosen, say) {
   const buttons = VERDICTS.map(([verdict, word, digit]) => make("button", {
-    type: "button", class: `verdict ${word}`, "aria-pressed": String(rating?.verdict === verdict), "aria-keyshortcuts": digit,
+    type: "button", class: `verdict ${word}`, "aria-pressed": String(verdict === chosen), "aria-keyshortcuts": digit,
     click: () => say({ verdict }),
   }, make("span", {}, words[word]), key(digit)));
   const node = make("div", { class: "verdicts" }, ...buttons);
   return { node, press: name => buttons[VERDICTS.findIndex(([, , digit]) => digit === name)]?.click() };
 }
 
-/** A row of points a scale, and a button that is there once all are given; `say({scores})`. */
-export function points(scales, rating, say) {
-  const scores = { ...rating?.scores };
+/** A row of points a scale, kept in `scores`, and a button that is there once all are given; `say({scores})`. */
+export function points(scales, scores, say) {
   let at = 0;
   const said = (scale, name) => (chinese() && scale[`${name}_zh`]) || scale[name];
   const done = make("button", { type: "button", class: "strong next", click: () => say({ scores: { ...scores } }) }, words.next, key("Enter"));
