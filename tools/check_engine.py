@@ -37,8 +37,10 @@ class Bench:
 
     def __init__(self, name: str, tokens: int) -> None:
         from jaxchat.hub.open import open_model
+        from jaxchat.sample.compiled import keep_compiled
         from jaxchat.sample.methods import Sampling
 
+        keep_compiled()
         self.opened = open_model(name)
         self.tokens = tokens
         self.greedy = Sampling(temperature=0, max_tokens=tokens, ignore_eos=True)
