@@ -26,7 +26,7 @@ from jaxchat.models.invariant import product as invariant_product
 Product = Callable[[jax.Array, jax.Array], jax.Array]
 
 FEW = 64  # tokens up to which reading the weight, not arithmetic, takes the time
-BLOCK = 4096  # outputs of a weight that are cast from eight bits at a time
+BLOCK = 512 * 1024  # numbers of a weight that are cast from eight bits at a time: what second-level caches hold
 FUSED_BYTES = 16 * 1024  # XLA fuses a vector-matrix product whose vector is smaller than this (kFusionThresholdBytes)
 
 
@@ -60,10 +60,11 @@ def _product(x_MI: jax.Array, w_OI: jax.Array) -> jax.Array:
 
 def _product_of_int8(x_MI: jax.Array, w_OI: jax.Array, product: Product) -> jax.Array:
     """One token's product reads the eight bits and casts them as it goes. For more the weight is cast first, a block of
-    outputs after the other, so that it stays in the processor's caches."""
+    outputs after the other, so that it stays in the processor's caches: with 1 to 16 tokens faster than float32's
+    product, and about as fast with 64; a weight of 7 MB that is cast whole is 3 to 12 times slower."""
     if product is _product and len(x_MI) == 1 and x_MI.nbytes < FUSED_BYTES:
         return _alone(x_MI) @ w_OI.astype(x_MI.dtype).T
-    blocks = next((n for n in range(-(-len(w_OI) // BLOCK), len(w_OI) + 1) if len(w_OI) % n == 0), 1)
+    blocks = next((n for n in range(-(-w_OI.size // BLOCK), len(w_OI) + 1) if len(w_OI) % n == 0), 1)
     if blocks == 1:
         return product(x_MI, w_OI.astype(x_MI.dtype))
     y_NMb = jax.lax.map(lambda w_bI: product(x_MI, w_bI.astype(x_MI.dtype)), w_OI.reshape(blocks, -1, w_OI.shape[1]))
