@@ -37,7 +37,7 @@ PROMPTS = (
 WINDOW = 24  # of the small models' layers that have one: shorter than what is read
 # llama.cpp computes GELU from a table in float16. Two tokens whose logits lie nearer than this are a tie.
 TIE = 2e-3
-CONVERSATIONS, LENGTH = 40, 512  # of those whose perplexity is taken, and tokens of each, at most
+CONVERSATIONS, LENGTH = 12, 256  # of those whose perplexity is taken, and tokens of each, at most
 
 # Run by the other interpreter: it reads {"model", "prompts", "tokens", "rows"} and writes {"following": [[prompt ids,
 # ids that follow]], "perplexity": of the rows of ids}. Keys and values are kept in float32 (type 0), as ours are: by

@@ -54,7 +54,10 @@ def llama3_divisors(turned: int, theta: float, scaling: Llama3) -> np.ndarray:
 
 
 def _plain(turned: int, theta: float) -> np.ndarray:
-    return 1 / np.float32(theta) ** (np.arange(0, turned, 2, dtype=np.float32) / turned)
+    """Rounded where models were trained with it rounded, in torch: thousands of positions on, a last bit turns a pair
+    visibly further."""
+    exponents_h = np.arange(0, turned, 2, dtype=np.float32) / np.float32(turned)
+    return np.float32(1) / np.power(theta, exponents_h, dtype=np.float64).astype(np.float32)
 
 
 def _frequencies(positions_BT: jax.Array, turned: int, rotary: Rotary) -> jax.Array | np.ndarray:
