@@ -12,6 +12,7 @@ from typing import Any
 
 from jaxchat.evals import page as scores_page
 from jaxchat.evals.arena import results_page
+from jaxchat.evals.judge import page as judge_page
 from jaxchat.hub.model_card import data_table, recipe
 from jaxchat.line_chart import Curve, line_chart
 from jaxchat.page import boxed, card, cards, document, section, stacked, table, tile, tiles
@@ -30,10 +31,6 @@ BY_STEP: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("balance_loss", "Balance of experts (1: all used alike)", lambda value: f"{value:.3g}"),
     ("router_z_loss", "Router z-loss", lambda value: f"{value:.3g}"),
 )
-# What `jaxchat eval` writes.
-_SCORES = {"models", "tasks", "differences", "task_differences"}
-# What `jaxchat arena results` writes.
-_JUDGED = {"study", "ratings", "raters", "models", "agreement"}
 
 
 def page(run: RunReport) -> str:
@@ -157,17 +154,10 @@ def _samples(run: RunReport) -> str:
 def _evaluations(run: RunReport) -> Iterator[str]:
     """A section for each file of RUN/evals; and what is not there, or cannot be shown."""
     for name, found in run.evaluations.items():
-        if _JUDGED.issubset(found):
-            parts = results_page.verdict(found)
-            inside = "".join(f"<h3>{escape(heading)}</h3>{html}" for heading, html in parts.items())
-            yield section(f"Judged by people: {found['study']['title']}", results_page.about(found) + inside)
-            continue
-        if not _SCORES.issubset(found):
-            yield section(f"Results: {name}", boxed(_leaves_table(found)))
-            continue
-        parts = scores_page.sections(_named_shortly(found))
-        inside = "".join(f"<h3>{escape(data)}</h3>{html}" for data, html in parts.items())
-        yield section(f"Evaluation: {name}", f"<p>{scores_page.HOW_TO_READ}</p>{inside}")
+        show = next((show for keys, show in _KINDS if keys.issubset(found)), _unknown)
+        title, about, parts = show(name, found)
+        inside = "".join((f"<h3>{escape(heading)}</h3>" if heading else "") + html for heading, html in parts.items())
+        yield section(title, about + inside)
     told = "".join(f"<p>{escape(name)}: {escape(why)}.</p>" for name, why in run.unread.items())
     if told:
         yield section("Evaluations that are not shown", boxed(told))
@@ -176,26 +166,56 @@ def _evaluations(run: RunReport) -> Iterator[str]:
         yield section("Evaluations", boxed(f"<p>{escape(text)}</p>"))
 
 
-def _named_shortly(found: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Scores whose models and datasets are named without folders; as they are where two would be called the same."""
+# A section's title, what stands above its parts, and these by their headings.
+_Shown = tuple[str, str, dict[str, str]]
+
+
+def _scores(name: str, found: Mapping[str, Any]) -> _Shown:
     models, tasks = found["models"], found["tasks"]
-    names = {*models, *tasks, *(data for scored in models.values() for data in scored)}
-    short = {name: _without_folders(name) for name in names}
-    if len({*short.values()}) < len(names):
-        return found
-
-    def told(differences: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        places = ("model", "against", "data")
-        return [{key: short[value] if key in places else value for key, value in one.items()} for one in differences]
-
-    return {
+    short = _shortly({*models, *tasks, *(data for scored in models.values() for data in scored)})
+    named = {
         "models": {
             short[model]: {short[data]: figures for data, figures in scored.items()} for model, scored in models.items()
         },
         "tasks": {short[model]: scored for model, scored in tasks.items()},
-        "differences": told(found["differences"]),
-        "task_differences": told(found["task_differences"]),
+        "differences": _renamed(found["differences"], short),
+        "task_differences": _renamed(found["task_differences"], short),
     }
+    return f"Evaluation: {name}", f"<p>{scores_page.HOW_TO_READ}</p>", scores_page.sections(named)
+
+
+def _by_people(name: str, found: Mapping[str, Any]) -> _Shown:
+    return f"Judged by people: {found['study']['title']}", results_page.about(found), results_page.verdict(found)
+
+
+def _by_a_model(name: str, found: Mapping[str, Any]) -> _Shown:
+    short = _shortly(set(found["answers"]))
+    by_model = {key: {short[model]: one for model, one in found[key].items()} for key in ("ratings", "answers")}
+    named = {**found, **by_model, "pairs": _renamed(found["pairs"], short)}
+    return f"Judged by {found['judge']}", judge_page.about(named), judge_page.figures(named)
+
+
+def _unknown(name: str, found: Mapping[str, Any]) -> _Shown:
+    return f"Results: {name}", "", {"": boxed(_leaves_table(found))}
+
+
+# By the keys that they have: what `jaxchat eval`, `arena results` and `judge` write.
+_KINDS: tuple[tuple[set[str], Callable[[str, Mapping[str, Any]], _Shown]], ...] = (
+    ({"models", "tasks", "differences", "task_differences"}, _scores),
+    ({"study", "ratings", "raters", "models", "agreement"}, _by_people),
+    ({"judge", "answers", "ratings", "pairs", "position", "verdicts", "unread"}, _by_a_model),
+)
+
+
+def _shortly(names: set[str]) -> dict[str, str]:
+    """Names without folders; as they are where two would be called the same."""
+    short = {name: _without_folders(name) for name in names}
+    return short if len({*short.values()}) == len(names) else {name: name for name in names}
+
+
+def _renamed(rows: Sequence[Mapping[str, Any]], short: Mapping[str, str]) -> list[dict[str, Any]]:
+    places = ("model", "against", "data")
+    return [{key: short[value] if key in places else value for key, value in one.items()} for one in rows]
 
 
 def _data(run: RunReport) -> str:

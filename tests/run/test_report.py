@@ -132,12 +132,18 @@ def test_evaluations_in_its_folder_are_shown(run: Path, config: Train, capsys: p
         accuracy = {"value": share, "stderr": 0.1, "interval": [share - 0.2, share + 0.2]}
         scores["tasks"][f"{run}@{step}"] = {"arc": {"acc": accuracy, "questions": 9, "fewshot": 0, "part_of": None}}
     out.write_text(json.dumps(scores))
+    rating = {"mean": 7.25, "interval": None, "by": {"turn": {}, "category": {}}, "count": 3, "unread": 0}
+    said = {"answers": {str(run): {"empty": 0}, "base": {"empty": 0}}, "ratings": {str(run): rating}}
+    judged = {"judge": "gpt", "position": None, "verdicts": 3, "unread": 0, **said}
+    one = {"model": str(run), "against": "base", "win_rate": 0.625, "interval": [0.5, 0.75]}
+    counts = dict.fromkeys(("questions", "wins", "losses", "ties", "inconsistent", "unread"), 1)
+    (run / "evals" / "judge.json").write_text(json.dumps(judged | {"pairs": [one | counts]}))
     (run / "evals" / "broken.json").write_text('{"models": ')
     (run / "evals" / "other.json").write_text('{"accuracy": {"arc": 0.25}}')
     capsys.readouterr()
     assert main(["report", str(run), "--json", "-"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said["evaluations"] == ["other", "talk"] and list(said["unread"]) == ["broken.json"]
+    assert said["evaluations"] == ["judge", "other", "talk"] and list(said["unread"]) == ["broken.json"]
     page = (run / "report.html").read_text()
     rows = table(page, "model", "tokens", "perplexity")
     for row, scored in zip(rows, json.loads(out.read_text())["models"].values(), strict=True):
@@ -145,6 +151,7 @@ def test_evaluations_in_its_folder_are_shown(run: Path, config: Train, capsys: p
         assert float(row["a word"].split()[0].replace(",", "")) == pytest.approx(figures["word_perplexity"], rel=1e-3)
     assert "Bits a byte, all tokens, by step" in page and "arc: acc, by step" in page
     assert [row["run@16"] for row in table(page, "task", "examples")] == ["0.500 ±0.200"]
+    assert "Judged by gpt" in page and "run against base" in page and "0.625" in page and "7.25" in page
     assert ["accuracy.arc", "0.25"] in [cells for rows in tables(page) for cells in rows]
     assert "broken.json: it cannot be read" in page
     assert str(run) not in page and source not in page

@@ -24,27 +24,29 @@ def page(
     verdicts: Sequence[Row],
 ) -> str:
     """All of it to look at."""
-    place = result["position"]
-    parts = [
-        f"<h1>Judged by {escape(result['judge'])}</h1>",
-        "<p>Intervals are of 95 %, by the bootstrap over questions.</p>",
-        tiles(
-            [
-                tile(f"{len(questions):,}", "questions"),
-                tile(f"{result['verdicts']:,}", "verdicts"),
-                tile(f"{result['unread']:,}", "without a verdict", bad=bool(result["unread"])),
-                *([] if not place else [tile(f"{place['consistent'] or 0:.0%}", "alike in both orders")]),
-                *([] if not place else [tile(f"{place['bias'] or 0:+.2f}", "bias to the first")]),
-            ]
-        ),
-    ]
-    if result["ratings"]:
-        parts.append(section("Ratings", _rated(result)))
-    if result["pairs"]:
-        parts.append(section("Side by side", _compared(result)))
+    parts = [f"<h1>Judged by {escape(result['judge'])}</h1>", f"<p>{len(questions):,} questions.</p>", about(result)]
+    parts += [section(name, inside) for name, inside in figures(result).items()]
     parts += [f"<p>{escape(note)}</p>" for note in notes(result)]
     parts.append(section("Answers", boxed(_samples(questions, answers, verdicts))))
     return document("judged", "\n".join(parts))
+
+
+def about(result: Mapping[str, Any]) -> str:
+    """How much was judged, and how steadily."""
+    place = result["position"]
+    each = [
+        tile(f"{result['verdicts']:,}", "verdicts"),
+        tile(f"{result['unread']:,}", "without a verdict", bad=bool(result["unread"])),
+        *([] if not place else [tile(f"{place['consistent'] or 0:.0%}", "alike in both orders")]),
+        *([] if not place else [tile(f"{place['bias'] or 0:+.2f}", "bias to the first")]),
+    ]
+    return f"<p>Intervals are of 95 %, by the bootstrap over questions.</p>{tiles(each)}"
+
+
+def figures(result: Mapping[str, Any]) -> dict[str, str]:
+    """What was made of the models: HTML by its heading."""
+    found = {"Ratings": _rated(result)} if result["ratings"] else {}
+    return found | ({"Side by side": _compared(result)} if result["pairs"] else {})
 
 
 def _rated(result: Mapping[str, Any]) -> str:
