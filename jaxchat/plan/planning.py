@@ -14,6 +14,7 @@ from jaxchat.errors import InputError
 from jaxchat.mesh import make_mesh
 from jaxchat.plan.collectives import Collective, by_axes, by_kind, collectives
 from jaxchat.plan.compiling import compiled
+from jaxchat.plan.estimate import estimate
 from jaxchat.plan.hlo import parse
 from jaxchat.plan.memory import least, on_device, on_host
 from jaxchat.plan.roofline import Roofline, mfu, roofline
@@ -182,10 +183,18 @@ def search(work: Work, topology: Topology, price: Mapping[str, float], most: int
 
 def _plan(work: Work, setting: Setting, topology: Topology, price: Mapping[str, float], bar: Bar) -> Plan:
     mesh = mesh_of(setting, topology)
+    guess = estimate(work, setting, topology)
+    change = None
+    if guess is not None and guess.bytes > topology.limit_bytes:  # said before a compiler takes minutes to agree
+        change = smallest_change(work, setting, topology)
+        need = f"{guess.bytes / 2**30:.1f} of {topology.limit_bytes / 2**30:.2f} GiB a chip"
+        bar.write(f"{topology.name}: train needs about {need} by estimate; {change.line}")
     with jax.set_mesh(mesh):
         made = [program(phase, topology, mesh, bar) for phase in work.build(setting, mesh)]
-    fits = all(one.fits for one in made)
-    change = None if fits else smallest_change(work, setting, topology)
+    if all(one.fits for one in made):
+        change = None
+    elif change is None:
+        change = smallest_change(work, setting, topology)
     kind = topology.kind
     return Plan(topology, setting, dict(mesh.shape), work.seq_len, work.steps, made, price[kind], change)
 
