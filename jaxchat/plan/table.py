@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from jaxchat.plan.memory import on_host
 from jaxchat.plan.planning import Made, Plan
 
 HEAD = ("on", "mesh", "batch", "remat", "peak", "of", "step", "MFU", "tokens/s", "bound by", "$/1B tokens")
@@ -52,6 +53,8 @@ def sentences(plan: Plan) -> list[str]:
     name = plan.topology.name
     if not plan.fits:
         said.append(f"{name}: {plan.advice}")
+    if away := on_host(plan.train.phase.holds):
+        said.append(f"{name}: {gib(away)} GiB a chip wait in the host's memory; no time is counted for moving them")
     said += [f"{name}: {serving(one)}" for one in plan.made[1:] if one.roofline]
     hours = plan.hours()
     if hours is not None:

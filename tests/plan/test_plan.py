@@ -58,6 +58,22 @@ def test_what_cannot_fit_is_told_without_compiling_with_what_would(tmp_path):
     assert "--on v5e:4x4" in done.stdout
 
 
+@pytest.mark.slow
+@needs_libtpu
+def test_what_waits_in_the_hosts_memory_takes_none_of_the_chips(tmp_path):
+    flags = ("--on", "v5e:2x2", "--mesh.fsdp", "-1", "--rows-per-chip", "2", "--model.layers", "8")
+    plans = []
+    for offload in ((), ("--offload", "optimizer"), ("--offload", "optimizer", "parameters")):
+        done = run(str(CONFIGS / "smoke_cpu.py"), *flags, *offload, "--json", str(tmp_path / "plan.json"))
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert ("GiB a chip wait in the host's memory" in done.stdout) == bool(offload)
+        plans += json.loads((tmp_path / "plan.json").read_text())
+    held = [sum(plan["memory"][kind] for kind in ("parameters", "optimizer")) + plan["host_bytes"] for plan in plans]
+    assert held == [held[0]] * 3
+    assert 0 == plans[0]["host_bytes"] < plans[1]["host_bytes"] < plans[2]["host_bytes"]
+    assert plans[1]["memory"]["optimizer"] < 16  # its counts of steps stay
+
+
 def test_a_topology_that_does_not_exist_is_refused():
     done = run(str(CONFIGS / "smoke_cpu.py"), "--on", "v5x:2x2")
     assert done.returncode == 2
