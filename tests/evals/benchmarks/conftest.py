@@ -52,7 +52,7 @@ def write(folder: Path, splits: dict[str, list[dict[str, Any]]]) -> None:
 
 @pytest.fixture(scope="session")
 def task_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Data for arc_easy, hellaswag and gsm8k, and a task of its own, `likeness`."""
+    """Data for arc_easy, hellaswag and gsm8k; a task of its own, `likeness`, and a group, `both`."""
     folder = tmp_path_factory.mktemp("tasks")
     write(folder / "arc_easy", {"train": arc(6, 1), "validation": arc(2, 2), "test": arc(10, 3)})
     write(folder / "hellaswag", {"train": hellaswag(6, 4), "validation": hellaswag(8, 5)})
@@ -61,5 +61,8 @@ def task_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "likeness.yaml").write_text(
         "task: likeness\ndataset_path: json\noutput_type: loglikelihood_rolling\ntest_split: test\ndoc_to_text: ''\n"
         "doc_to_target: '{{text}}'\nmetric_list:\n  - metric: bits_per_byte\n"
+    )
+    (folder / "both.yaml").write_text(
+        "group: both\ntask: [arc_easy, hellaswag]\naggregate_metric_list:\n  - metric: acc\n    weight_by_size: true\n"
     )
     return folder

@@ -105,6 +105,15 @@ def test_figures_and_items(scores: Any):
     assert scores["likeness"].items == {}  # bits a byte are no mean of the texts'
 
 
+def test_a_group_is_the_mean_of_its_tasks(tiny_model: Opened, task_folder: Path):
+    found = Tasks.load({"both": 0}, task_folder, Sandbox()).score(tiny_model, Asking())
+    both, arc, swag = (found[name] for name in ("both", "arc_easy", "hellaswag"))
+    assert (both.part_of, arc.part_of, swag.part_of) == (None, "both", "both") and both.count == 18
+    acc = (10 * arc.figures["acc"].value + 8 * swag.figures["acc"].value) / 18
+    assert both.figures["acc"].value == pytest.approx(acc)
+    assert both.items["acc"] == {**arc.items["acc"], **swag.items["acc"]} and len(both.items["acc"]) == 18
+
+
 def test_a_model_does_not_differ_from_itself(scores: Any):
     found = differences(scores, scores)
     assert {(one["task"], one["metric"]) for one in found} >= {("arc_easy", "acc"), ("hellaswag", "acc_norm")}
