@@ -4,11 +4,11 @@
         [--only "f32,llama.cpp"]
 
 jaxchat's engine (in float32, the same with --fast, and with weights in eight bits) and transformers' `generate`
-(float32, all prompts as one batch: its best case, which streams nothing) take turns, each a process of its own. Any
-server that speaks OpenAI's completions joins them with --server NAME=URL (`python -m llama_cpp.server`, `jaxchat
-serve`, repeats): start it before. Every request has a prompt of 50 tokens, another one each time, and an answer of
---tokens. Medians are reported, and the share of what reading all weights for each token would allow at the speed that
-this machine's memory is read with.
+(float32, all prompts as one batch: its best case, which streams nothing) take turns, each a process of its own that
+answers every number of requests, as a server would. Any server that speaks OpenAI's completions joins them with
+--server NAME=URL (`python -m llama_cpp.server`, `jaxchat serve`, repeats): start it before. Every request has a prompt
+of 50 tokens, another one each time, and an answer of --tokens. Medians are reported, and the share of what reading all
+weights for each token would allow at the speed that this machine's memory is read with.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 PROMPT = 50
 PARAMETERS = 134_515_008
 Figures = dict[str, float]
-Run = Callable[[], Figures]
+Run = Callable[[int], Figures]  # for so many requests at once
 
 
-def engine(weights: Weights, invariant: bool, at_once: int, tokens: int) -> Run:
-    made = engine_of_smollm2(min(at_once, 64), context=512, weights=weights, invariant=invariant)
+def engine(weights: Weights, invariant: bool, most: int, tokens: int) -> Run:
+    made = engine_of_smollm2(min(most, 64), context=512, weights=weights, invariant=invariant)
     from jaxchat.sample.methods import Sampling
     from jaxchat.sample.request import Delta, Request
 
@@ -52,10 +52,10 @@ def engine(weights: Weights, invariant: bool, at_once: int, tokens: int) -> Run:
 
         made.submit(Request(tuple(random.randrange(40_000) for _ in range(PROMPT)), greedy), hear)
 
-    return partial(together, ask, at_once, tokens)
+    return partial(together, ask, tokens)
 
 
-def server(url: str, at_once: int, tokens: int) -> Run:
+def server(url: str, most: int, tokens: int) -> Run:
     def ask(first: threading.Event, ended: threading.Event) -> None:
         words = " ".join(random.choice(("sun", "rain", "cat", "house", "tree", "boat")) for _ in range(PROMPT))
         body = {"model": model, "prompt": words, "max_tokens": tokens, "temperature": 0, "stream": True}
@@ -76,10 +76,10 @@ def server(url: str, at_once: int, tokens: int) -> Run:
 
     with urllib.request.urlopen(f"{url}/v1/models") as answer:
         model = json.load(answer)["data"][0]["id"]
-    return partial(together, ask, at_once, tokens)
+    return partial(together, ask, tokens)
 
 
-def together(ask: Callable[[threading.Event, threading.Event], None], at_once: int, tokens: int) -> Figures:
+def together(ask: Callable[[threading.Event, threading.Event], None], tokens: int, at_once: int) -> Figures:
     """Asks for so many answers at once, and waits for all of them."""
     waits: list[float] = []
     begun = time.perf_counter()
@@ -102,12 +102,12 @@ def together(ask: Callable[[threading.Event, threading.Event], None], at_once: i
     return {"rate": rate, "first": statistics.median(waits), "last_first": max(waits)}
 
 
-def transformers_generate(at_once: int, tokens: int) -> Run:
+def transformers_generate(most: int, tokens: int) -> Run:
     import torch
 
     model = transformers_llama().eval()
 
-    def run() -> Figures:
+    def run(at_once: int) -> Figures:
         prompts = torch.randint(40_000, (at_once, PROMPT))
         begun = time.perf_counter()
         with torch.inference_mode():
@@ -124,7 +124,7 @@ def transformers_generate(at_once: int, tokens: int) -> Run:
     return run
 
 
-def memory() -> Run:
+def memory() -> Callable[[], Figures]:
     """How fast memory is read, in bytes a second."""
     import jax
     import jax.numpy as jnp
@@ -141,23 +141,22 @@ def memory() -> Run:
 
 
 def makers(servers: dict[str, str], only: list[str]) -> dict[str, Callable[[int, int], Run]]:
-    """Who takes part: what makes each, for so many requests at once of so many tokens."""
+    """Who takes part: what makes each, for at most so many requests at once of so many tokens."""
     all_: dict[str, Callable[[int, int], Run]] = {
         "jaxchat f32": partial(engine, "whole", True),
         "jaxchat f32 --fast": partial(engine, "whole", False),
+        "jaxchat int8": partial(engine, "int8", True),
         "jaxchat int8 --fast": partial(engine, "int8", False),
         "transformers f32": transformers_generate,
         **{name: partial(server, url) for name, url in servers.items()},
     }
-    return {name: make for name, make in all_.items() if any(part in name for part in only)}
+    return {name: make for name, make in all_.items() if name == "jaxchat f32" or any(part in name for part in only)}
 
 
-def contestants(at_once: list[int], tokens: int, taking_part: dict[str, Callable[[int, int], Run]]) -> Contestants:
-    made: dict[str, Callable[[], Callable[[], Figures]]] = {"memory": memory}
-    for count in at_once:
-        for name, make in taking_part.items():
-            made[f"{name}, {count}"] = partial(make, count, tokens)
-    return made
+def one_turn(make: Callable[[int, int], Run], counts: list[int], tokens: int) -> Callable[[], Figures]:
+    """Every number of requests once; figures are named "16 rate"."""
+    run = make(max(counts), tokens)
+    return lambda: {f"{count} {name}": value for count in counts for name, value in run(count).items()}
 
 
 def main() -> None:
@@ -166,34 +165,38 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=64, help="of each answer")
     parser.add_argument("--server", action="append", default=[], metavar="NAME=URL")
-    parser.add_argument("--only", default="", help="who takes part, by parts of names; jaxchat f32 always does")
+    parser.add_argument("--only", default="", help="who takes part, by parts of names, beside jaxchat f32")
     parser.add_argument("--json", type=Path)
     parser.add_argument(FLAG, help=argparse.SUPPRESS)
     args = parser.parse_args()
     counts = [int(count) for count in args.at_once.split(",")]
     servers = dict(one.split("=", 1) for one in args.server)
-    names = makers(servers, [*args.only.split(","), "jaxchat f32"])
-    taking_part = contestants(counts, args.tokens, names)
-    enter(taking_part, warm_up=1)
-    found = figures(taking_part, args.repeats, f"{args.tokens} tokens each")
+    taking_part = makers(servers, args.only.split(","))
+    contestants: Contestants = {
+        "memory": memory,
+        **{name: partial(one_turn, make, counts, args.tokens) for name, make in taking_part.items()},
+    }
+    enter(contestants, warm_up=1)
+    found = figures(contestants, args.repeats, f"{args.tokens} tokens each")
     speed = found["memory"]["rate"]
     print(f"memory is read at {speed / 1e9:.0f} GB/s: {speed / 4 / PARAMETERS:.0f} tokens/s in f32 for one request")
     results = []
     for count in counts:
-        for name in names:
-            one = found[f"{name}, {count}"]
-            line = f"{count:3} at once, {name}: {one['rate']:.1f} tokens/s"
+        for name in taking_part:
+            rate = found[name][f"{count} rate"]
+            line = f"{count:3} at once, {name}: {rate:.1f} tokens/s"
             if name.startswith("jaxchat "):
                 bytes_read = PARAMETERS * (1 if "int8" in name else 4)
-                line += f", {100 * one['rate'] / count * bytes_read / speed:.0f} % of the memory's limit"
-            if "first" in one:
-                line += f"; first token after {one['first']:.2f} s, the last one's after {one['last_first']:.2f} s"
+                line += f", {100 * rate / count * bytes_read / speed:.0f} % of the memory's limit"
+            if (first := found[name].get(f"{count} first")) is not None:
+                last = found[name][f"{count} last_first"]
+                line += f"; first token after {first:.2f} s, the last one's after {last:.2f} s"
             print(line)
-        for peer in (name for name in names if not name.startswith("jaxchat f32")):
-            ours, theirs = (found[f"{name}, {count}"]["rate"] for name in ("jaxchat f32", peer))
+        for peer in (name for name in taking_part if not name.startswith("jaxchat f32")):
+            ours, theirs = (found[name][f"{count} rate"] for name in ("jaxchat f32", peer))
             results.append(result(f"serving SmolLM2-135M, {count} at once", ours, theirs, peer, "tokens/s"))
     if {1, 16} <= set(counts):
-        times = found["jaxchat f32, 16"]["rate"] / found["jaxchat f32, 1"]["rate"]
+        times = found["jaxchat f32"]["16 rate"] / found["jaxchat f32"]["1 rate"]
         print(f"16 requests at once: {times:.2f} times the tokens/s of one")
     write(results, args.json)
 
