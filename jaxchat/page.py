@@ -3,6 +3,7 @@ reader's system is. Everything that comes from data is escaped here; what is pas
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
@@ -75,6 +76,14 @@ def document(title: str, body: str) -> str:
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(title)}</title>\n'
         f"<style>{STYLE}{line_chart.STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
+
+
+def in_short(count: float) -> str:
+    """A count to four places: 999,999, 134.5 M, 8.030 B."""
+    for size, unit in ((1e9, " B"), (1e6, " M")):
+        if count >= size:
+            return f"{count / size:.{max(0, 3 - int(math.log10(count / size)))}f}{unit}"
+    return f"{count:,.0f}"
 
 
 def tile(number: str, what: str, *, bad: bool = False) -> str:

@@ -60,6 +60,8 @@ make "$out/after.json" "Fine-tune it" \
     jaxchat train configs/smollm2_chitchat.py --sources "$out/packed" --data.seq-len 512 --run "$out/run"
 make "$out/after.json" "Measure the fine-tuned model" \
     jaxchat eval "$out/run" --data "$out/packed/heldout" --out "$out/after.json"
+mkdir -p "$out/run/evals" && cp "$out"/{before,after}.json "$out/run/evals/"
+jaxchat report "$out/run"
 make "$out/answers_after.json" "Let it answer the same prompts" \
     jaxchat generate "$out/run" "${settings[@]}" --json "$out/answers_after.json"
 make "$out/export" "Export it for Hugging Face" \
@@ -112,7 +114,7 @@ cat <<END
 
 the conversations           $out/conversations
 packed, and those set aside $out/packed, $out/packed/heldout
-the run                     $out/run (report.html, metrics.jsonl, checkpoints)
+the run                     $out/run (report.html to look at, metrics.jsonl, checkpoints)
 the model for Hugging Face  $out/export
 all figures                 $out/summary.json
 

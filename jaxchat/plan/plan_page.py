@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any, get_args
 
-from jaxchat.page import boxed, card, cards, document, section, stacked, table, tile, tiles
+from jaxchat.page import boxed, card, cards, document, in_short, section, stacked, table, tile, tiles
 from jaxchat.plan.collectives import Kind
 from jaxchat.plan.table import HEAD, duration, gib
 
@@ -77,7 +77,7 @@ def _names(plans: Sequence[Json]) -> dict[str, Json]:
 
 def _overview(parameters: int, running: Mapping[str, Json], plans: Sequence[Json]) -> str:
     fit = sum(plan["fits"] for plan in plans)
-    each = [tile(_count(parameters), "parameters"), tile(f"{fit} of {len(plans)}", "fit", bad=fit < len(plans))]
+    each = [tile(in_short(parameters), "parameters"), tile(f"{fit} of {len(plans)}", "fit", bad=fit < len(plans))]
     if running:
         fastest = max(running, key=lambda name: running[name]["tokens_per_second"])
         cheapest = min(running, key=lambda name: running[name]["dollars_per_billion_tokens"])
@@ -148,10 +148,6 @@ def _serving(served: Mapping[str, Json]) -> str:
         for name, one in served.items()
     ]
     return table(("program", "takes at least", "tokens/s at most", "bound by"), rows, numbers=(1, 2))
-
-
-def _count(number: int) -> str:
-    return f"{number / 1e9:.2f} B" if number >= 1e9 else f"{number / 1e6:.1f} M"
 
 
 def _bytes(count: float) -> str:

@@ -15,7 +15,7 @@ from jaxchat.evals.arena import results_page
 from jaxchat.evals.judge import page as judge_page
 from jaxchat.hub.model_card import data_table, recipe
 from jaxchat.line_chart import Curve, line_chart
-from jaxchat.page import boxed, card, cards, document, section, stacked, table, tile, tiles
+from jaxchat.page import boxed, card, cards, document, in_short, section, stacked, table, tile, tiles
 from jaxchat.run.report import EVALS, RunReport
 from jaxchat.train.curve import running_mean
 from jaxchat.train.folder import RESOLVED
@@ -62,13 +62,13 @@ def _header(run: RunReport) -> str:
         shown.append(tile(f"{last['eval']['perplexity']:,.2f}", f"held-out perplexity at step {last['step']:,}{since}"))
     if run.steps:
         shown.append(tile(_plain(run.steps[-1]["loss"]), f"training loss of step {run.step:,}"))
-        shown.append(tile(f"{sum(record['tokens'] for record in run.steps):,}", "tokens read"))
+        shown.append(tile(in_short(sum(record["tokens"] for record in run.steps)), "tokens read"))
         shown.append(tile(f"{_median(run):,.0f}", "tokens a second, the median step"))
     whole, trained = resolved.get("parameters"), resolved.get("trainable_parameters")
     if whole:
-        shown.append(tile(f"{whole:,}", "parameters"))
+        shown.append(tile(in_short(whole), "parameters"))
         if trained and trained != whole:
-            shown.append(tile(f"{trained:,}", "of them trained"))
+            shown.append(tile(in_short(trained), "of them trained"))
     if run.spent:
         shown.append(tile(f"{run.spent['goodput']:.1%}", f"goodput of {_duration(run.spent['seconds'])}"))
     return f"<h1>{escape(run.name)}</h1><p>{escape(begun)}. {escape(state + when)}.</p>{tiles(shown)}"

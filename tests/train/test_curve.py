@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxchat.train.curve import _running_mean, draw_losses
+from jaxchat.train.curve import running_mean, draw_losses
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,6 @@ def test_draws_a_png(tmp_path: Path, records: list[dict]):
     assert [path.name for path in tmp_path.iterdir()] == ["loss.png"]
 
 
-def test_the_running_mean_is_unbiased():
-    assert _running_mean([2.0] * 50) == pytest.approx([2.0] * 50)
-    assert _running_mean([1.0, 3.0])[0] == pytest.approx(1.0)
+def test_therunning_mean_is_unbiased():
+    assert running_mean([2.0] * 50) == pytest.approx([2.0] * 50)
+    assert running_mean([1.0, 3.0])[0] == pytest.approx(1.0)
