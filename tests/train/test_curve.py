@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxchat.train.curve import running_mean, draw_losses
+from jaxchat.train.curve import draw_losses, running_mean
 
 
 @pytest.mark.parametrize(
