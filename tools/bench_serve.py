@@ -6,9 +6,9 @@
 jaxchat's engine (in float32, the same with --fast, and with weights in eight bits) and transformers' `generate`
 (float32, all prompts as one batch: its best case, which streams nothing) take turns, each a process of its own that
 answers every number of requests, as a server would. Any server that speaks OpenAI's completions joins them with
---server NAME=URL (`python -m llama_cpp.server`, `jaxchat serve`, repeats): start it before. Every request has a prompt
-of 50 tokens, another one each time, and an answer of --tokens. Medians are reported, and the share of what reading all
-weights for each token would allow at the speed that this machine's memory is read with.
+--server NAME=URL (`python -m llama_cpp.server --interrupt_requests false`, `jaxchat serve`, repeats): start it before.
+Every request has a prompt of 50 tokens, another one each time, and an answer of --tokens. Medians are reported, and the
+share of what reading all weights for each token would allow at the speed that this machine's memory is read with.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ import argparse
 import json
 import random
 import statistics
+import sys
 import threading
 import time
 import urllib.request
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +38,15 @@ Figures = dict[str, float]
 Run = Callable[[int], Figures]  # for so many requests at once
 
 
+@dataclass(eq=False)
+class Answer:
+    """first: its first token came. tokens: that it had when it ended."""
+
+    first: threading.Event = field(default_factory=threading.Event)
+    ended: threading.Event = field(default_factory=threading.Event)
+    tokens: int = 0
+
+
 def engine(weights: Weights, invariant: bool, most: int, tokens: int) -> Run:
     made = engine_of_smollm2(min(most, 64), context=512, weights=weights, invariant=invariant)
     from jaxchat.sample.methods import Sampling
@@ -44,11 +55,12 @@ def engine(weights: Weights, invariant: bool, most: int, tokens: int) -> Run:
     made.compile()
     greedy = Sampling(temperature=0, max_tokens=tokens, ignore_eos=True)
 
-    def ask(first: threading.Event, ended: threading.Event) -> None:
+    def ask(answer: Answer) -> None:
         def hear(delta: Delta) -> None:
-            first.set()
+            answer.first.set()
+            answer.tokens += len(delta.token_ids)
             if delta.finish_reason:
-                ended.set()
+                answer.ended.set()
 
         made.submit(Request(tuple(random.randrange(40_000) for _ in range(PROMPT)), greedy), hear)
 
@@ -56,9 +68,10 @@ def engine(weights: Weights, invariant: bool, most: int, tokens: int) -> Run:
 
 
 def server(url: str, most: int, tokens: int) -> Run:
-    def ask(first: threading.Event, ended: threading.Event) -> None:
+    def ask(answer: Answer) -> None:
         words = " ".join(random.choice(("sun", "rain", "cat", "house", "tree", "boat")) for _ in range(PROMPT))
         body = {"model": model, "prompt": words, "max_tokens": tokens, "temperature": 0, "stream": True}
+        body["stream_options"] = {"include_usage": True}
         # No end of text, so that all answers are equally long.
         body["logit_bias"] = {"0": -100, "2": -100}
         asked = urllib.request.Request(
@@ -66,11 +79,14 @@ def server(url: str, most: int, tokens: int) -> Run:
         )
 
         def read() -> None:
-            with urllib.request.urlopen(asked) as answer:
-                for line in answer:
+            with urllib.request.urlopen(asked) as lines:
+                for line in lines:
                     if line.startswith(b"data: {"):
-                        first.set()
-            ended.set()
+                        told = json.loads(line[6:])
+                        answer.first.set()
+                        answer.tokens += any(choice["text"] for choice in told["choices"])
+                        answer.tokens = (told.get("usage") or {}).get("completion_tokens", answer.tokens)
+            answer.ended.set()
 
         threading.Thread(target=read).start()
 
@@ -79,24 +95,27 @@ def server(url: str, most: int, tokens: int) -> Run:
     return partial(together, ask, tokens)
 
 
-def together(ask: Callable[[threading.Event, threading.Event], None], tokens: int, at_once: int) -> Figures:
-    """Asks for so many answers at once, and waits for all of them."""
+def together(ask: Callable[[Answer], None], tokens: int, at_once: int) -> Figures:
+    """Asks for so many answers at once, and waits for all of them. Ends the contestant where they are cut short."""
     waits: list[float] = []
     begun = time.perf_counter()
-    asked = [(threading.Event(), threading.Event()) for _ in range(at_once)]
+    answers = [Answer() for _ in range(at_once)]
 
-    def watch(first: threading.Event) -> None:
-        first.wait()
+    def watch(answer: Answer) -> None:
+        answer.first.wait()
         waits.append(time.perf_counter() - begun)
 
-    watchers = [threading.Thread(target=watch, args=(first,)) for first, _ in asked]
+    watchers = [threading.Thread(target=watch, args=(answer,)) for answer in answers]
     for watcher in watchers:
         watcher.start()
-    for events in asked:
-        ask(*events)
-    for _, ended in asked:
-        ended.wait()
-    rate = at_once * tokens / (time.perf_counter() - begun)
+    for answer in answers:
+        ask(answer)
+    for answer in answers:
+        answer.ended.wait()
+    said = sum(answer.tokens for answer in answers)
+    if said < 0.9 * at_once * tokens:  # a piece of text may be two tokens
+        sys.exit(f"{at_once} answers of {tokens} tokens were asked for, and {said} tokens came")
+    rate = said / (time.perf_counter() - begun)
     for watcher in watchers:
         watcher.join()
     return {"rate": rate, "first": statistics.median(waits), "last_first": max(waits)}

@@ -348,8 +348,8 @@ class Engine:
             assert job.row is not None
             runner.read({job.row: job.unread}, next(T for _, T in runner.pieces if len(job.unread) <= T))
             return
-        writes = len(reading) < len(self._running)
-        patience = PATIENCE * len(reading) * runner.write_seconds(len(self._running)) if writes else float("inf")
+        writing = [job for job in self._running if not job.unread]
+        patience = PATIENCE * len(reading) * self._write_seconds(writing) if writing else float("inf")
 
         def pieces(size: int, T: int) -> dict[Row, Sequence[int]]:
             some = reading[: size * self._rows.shards]
@@ -376,7 +376,7 @@ class Engine:
         if not writing:
             return
         hurried = any(seat.mask is not None for seat in seats) or len(writing) < len(self._running)
-        known = self._runner.write_seconds(len(seats))
+        known = self._write_seconds(writing)
         affordable = int(DISPATCH_SECONDS / known) if known and not hurried else 1
         wanted = max(job.writer.wants for job in writing)
         found = self._guessed(writing, seats)
@@ -385,12 +385,17 @@ class Engine:
         for job, said in zip(writing, found, strict=True):
             self._hear(job, said)
 
+    def _write_seconds(self, writing: list[_Job]) -> float:
+        """What a token for each of these takes, as far as is known; 0 where nothing is."""
+        held = (len(job.row.held) for job in writing if job.row is not None)
+        return self._runner.write_seconds(len(writing), max(held, default=0))
+
     def _guessed(self, writing: list[_Job], seats: list[Seat]) -> list[Said] | None:
         """What a guess for each brings, where it can be expected to bring more than the same time without."""
         runner = self._runner
         if self._guesses is None or runner.size(len(seats)) > FEW or any(seat.mask is not None for seat in seats):
             return None
-        before, after = runner.write_seconds(len(seats)), runner.verify_seconds(len(seats))
+        before, after = self._write_seconds(writing), runner.verify_seconds(len(seats))
         if before and len(writing) * after > before * sum(1 + job.rightly for job in writing):
             for job in writing:
                 job.rightly += HOPE

@@ -93,7 +93,7 @@ class Runner:
         readings = [(size, T, span) for size, T in self.pieces for span in self._spans if span >= min(T, self.context)]
         writings = [(size, span) for size in self.sizes for span in self._spans]
         verifying = [(size, span) for size, span in writings if verifies and size <= FEW]
-        count = len(readings) + len(writings) + len(verifying)
+        count = len(readings) + len(writings) + len(verifying) + len(self._spans) + 1
         with jax.set_mesh(self.mesh), Bar("compiling", count, "steps") as bar:
             for size, T, span in readings:
                 for _ in range(2):  # once to compile, once to measure
@@ -106,14 +106,20 @@ class Runner:
                 for _ in range(2):
                     self._verify([], [], size, span)
                 bar.advance()
+            for span in self._spans:
+                self._copy(span, *np.zeros((2, self.rows.shards), np.int32))
+                bar.advance()
+            self._remember(0, (), ())
+            bar.advance()
 
     def read_seconds(self, size: int, T: int) -> float:
         """What reading pieces of this shape takes, as far as is known."""
         return self._seconds.get(("read", size, T), 0.0)
 
-    def write_seconds(self, count: int) -> float:
-        """What a token for so many rows takes, as far as is known; 0 where nothing is."""
-        return self._seconds.get(("write", self.size(count)), 0.0)
+    def write_seconds(self, count: int, reach: int) -> float:
+        """What a token for so many rows takes, of which the longest has `reach` tokens, as far as is known; 0 where
+        nothing is."""
+        return self._seconds.get(("write", self.size(count), self._span(reach + 1)), 0.0)
 
     def verify_seconds(self, count: int) -> float:
         """What a token and a draft for so many rows take, as far as is known; 0 where nothing is."""
@@ -145,24 +151,16 @@ class Runner:
 
     def copy(self, source: Row, row: Row, count: int) -> None:
         """Puts what one row has read, its first `count` tokens, into another on the same device."""
-        state, each, shards = self._made(), self.rows.each, self.rows.shards
+        each, shards = self.rows.each, self.rows.shards
         shard = row.number // each
         from_D, to_D = np.zeros(shards, np.int32), np.full(shards, each, np.int32)
         from_D[shard], to_D[shard] = source.number % each, row.number % each
-        places = (self._place(x, "batch") for x in (from_D, to_D))
-        self._state = replace(state, cache=steps.copy(self.model, self._span(count), state.cache, *places))
+        self._copy(self._span(count), from_D, to_D)
 
     def begin(self, row: Row, prompt: Sequence[int], sampling: Sampling) -> None:
         """Begins a row's history, if its sampling looks at it."""
-        if not adjusts(sampling):
-            return
-        state, V = self._made(), self.model.config.vocab_size
-        asked_V, bias_V = np.zeros(V, bool), np.zeros(V, np.float32)
-        asked_V[list(prompt)] = True
-        for token, bias in sampling.logit_bias:
-            bias_V[token] = bias
-        history = steps.remember(self.model, state.history, row.number, asked_V, bias_V)
-        self._state = replace(state, history=history)
+        if adjusts(sampling):
+            self._remember(row.number, prompt, sampling.logit_bias)
 
     def embed(self, prompt: Sequence[int]) -> np.ndarray:
         """The mean of a prompt's final hidden states, float32 (width,)."""
@@ -170,6 +168,20 @@ class Runner:
         tokens_1T = np.zeros((1, length), np.int32)
         tokens_1T[0, : len(prompt)] = prompt
         return np.asarray(steps.pooled(self.model, self.params, tokens_1T, np.int32(len(prompt))))
+
+    def _copy(self, span: int, from_D: np.ndarray, to_D: np.ndarray) -> None:
+        state = self._made()
+        places = (self._place(x, "batch") for x in (from_D, to_D))
+        self._state = replace(state, cache=steps.copy(self.model, span, state.cache, *places))
+
+    def _remember(self, number: int, prompt: Sequence[int], biases: Sequence[tuple[int, float]]) -> None:
+        state, V = self._made(), self.model.config.vocab_size
+        asked_V, bias_V = np.zeros(V, bool), np.zeros(V, np.float32)
+        asked_V[list(prompt)] = True
+        for token, bias in biases:
+            bias_V[token] = bias
+        history = steps.remember(self.model, state.history, number, asked_V, bias_V)
+        self._state = replace(state, history=history)
 
     def _read(self, size: int, T: int, span: int, pieces: dict[Row, Sequence[int]]) -> None:
         rows_R, seated = self.rows.seats(pieces, size)
@@ -198,7 +210,8 @@ class Runner:
             self.model, span, self.params, self._made(), batch, np.int32(count), self._stops
         )
         chosen, made = jax.tree.map(np.asarray, chosen), int(made)
-        self._measured(("write", size), span, (time.monotonic() - begun) / max(made, 1))
+        if made:  # the first that says something is slow, as the first of any step is
+            self._measured(("write", size, span), span, (time.monotonic() - begun) / made)
         return [_said(seat, chosen, place, made) for seat, place in zip(seats, at, strict=True)]
 
     def _verify(self, seats: list[Seat], drafts: Sequence[Sequence[int]], size: int, span: int) -> list[Said]:
