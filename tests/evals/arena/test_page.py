@@ -258,7 +258,7 @@ def test_scales_by_keyboard_in_chinese(visits):
     for key in ("ArrowDown", "9", "2", "ArrowUp", "5", "3", "Enter"):  # nine is no point of a scale of three
         page.keyboard.press(key)
     page.locator(".answer strong", has_text="b").or_(page.locator(".answer strong", has_text="a")).wait_for()
-    page.wait_for_function("document.querySelector('.count').innerText === '1 / 2'")
+    page.locator(".count", has_text="1 / 2").wait_for()
     (one,) = read_judged(arena.arena.folder, arena.arena.store)
     assert one.rating.scores == {"warmth": 5, "wit": 3}
     page.get_by_role("radio", name="2").first.click()
