@@ -31,7 +31,6 @@ from jaxchat.models.config import DecoderConfig, Kind, Llama3, LongRope, Rotary,
 from jaxchat.models.config_json import from_json, to_json
 from jaxchat.models.decoder import Model, Params
 from jaxchat.models.lora import DoRA, LoRA
-from jaxchat.models.rotary import rotation
 from jaxchat.objectives.language_model import losses
 from jaxchat.sample.engine import Engine
 from jaxchat.sample.generate import generate
@@ -470,20 +469,6 @@ def test_an_adapter_that_peft_made_is_read(name: str, said: dict[str, Any], tmp_
     theirs.save_pretrained(tmp_path)
     found = peft.merge(tmp_path, json.loads((tmp_path / peft.CONFIG).read_text()), model.config, copied(params))
     assert_same_logits(theirs, model, found)
-
-
-@pytest.mark.parametrize("turned", [64, 96, 128])
-def test_far_positions_turn_as_transformers(turned: int) -> None:
-    """A last bit of a frequency is thousandths of a radian there."""
-    import torch
-    from transformers.models.llama.modeling_llama import LlamaConfig, LlamaRotaryEmbedding
-
-    rope = {"rope_type": "default", "rope_theta": 1e5}
-    config = LlamaConfig(hidden_size=4 * turned, num_attention_heads=4, rope_parameters=rope)
-    positions_BT = np.array([[0, 1, 777, 8191, 99_999]])
-    cos, _ = LlamaRotaryEmbedding(config)(torch.zeros(1), torch.from_numpy(positions_BT))
-    found = rotation(jnp.asarray(positions_BT), turned, Rotary(1e5))
-    np.testing.assert_allclose(found.cos_BTH, cos.numpy(), atol=1e-4)
 
 
 def test_gpt2_as_its_authors_published_it_leaves_out_the_beginning_of_names() -> None:
