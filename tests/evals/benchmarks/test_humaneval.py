@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from jaxchat.errors import InputError
 from jaxchat.evals.benchmarks import humaneval
 from jaxchat.evals.benchmarks.sandbox import Sandbox
 
 BOX = Sandbox(seconds=3)
+
+pytestmark = pytest.mark.usefixtures("contained")
 ROW = {
     "task_id": "ours/0",
     "prompt": 'def twice(x: int) -> int:\n    """Twice x."""\n',
@@ -18,14 +19,6 @@ ROW = {
     "entry_point": "twice",
     "canonical_solution": "    return 2 * x\n",
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def contains() -> None:
-    try:
-        BOX.check()
-    except InputError as error:
-        pytest.skip(str(error))
 
 
 @pytest.mark.parametrize(

@@ -17,13 +17,7 @@ from jaxchat.evals.benchmarks.sandbox import Ran, Sandbox
 
 BOX = Sandbox(seconds=1.5)
 
-
-@pytest.fixture(scope="module", autouse=True)
-def contains() -> None:
-    try:
-        BOX.check()
-    except InputError as error:
-        pytest.skip(str(error))
+pytestmark = pytest.mark.usefixtures("contained")
 
 
 @pytest.fixture(autouse=True)
