@@ -13,6 +13,7 @@ import pytest
 
 from jaxchat.__main__ import main
 from jaxchat.run import Train
+from jaxchat.train.folder import RESOLVED
 from jaxchat.train.metrics import read_metrics
 from tests.looked_at import WIDTHS, measured
 from tests.run.runs import samples
@@ -164,7 +165,7 @@ def test_evaluations_in_its_folder_are_shown(run: Path, config: Train, capsys: p
         (lambda folder: folder.mkdir(), "holds no run"),
         (lambda folder: (folder.mkdir(), (folder / "config.json").write_text("{")), "cannot be read"),
         (
-            lambda folder: (folder.mkdir(), (folder / "config.json").write_text('{"resolved": {}}')),
+            lambda folder: (folder.mkdir(), (folder / "config.json").write_text(json.dumps({RESOLVED: {}}))),
             "does not say how many steps",
         ),
         (lambda folder: folder.write_text("x"), "there is no folder"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from jaxchat.__main__ import main
 from jaxchat.hub.open import Opened
 from jaxchat.models.decoder import Model
+from tests.on_a_port import on_a_port
 
 Write = Callable[..., Path]
 
@@ -83,10 +83,6 @@ def test_what_it_cannot_use_is_refused_in_one_sentence(
 @pytest.fixture
 def own_server(tiny_model: Opened) -> Iterator[str]:
     """What `jaxchat serve` serves, with the tiny model as `tiny`; its context made long enough for a judge's."""
-    import socket
-
-    import uvicorn
-
     from jaxchat.sample.engine import Engine
     from jaxchat.serve.app import Service, make_app
     from jaxchat.serve.served import Served
@@ -94,16 +90,10 @@ def own_server(tiny_model: Opened) -> Iterator[str]:
     format, tokenizer = tiny_model.format, tiny_model.tokenizer
     assert format is not None
     model = Model(replace(tiny_model.config, context_length=4096))
-    bound = socket.create_server(("127.0.0.1", 0))
     with Engine(model, tiny_model.params, tokenizer, tiny_model.mesh, sorted(format.stop_ids)) as engine:
         served = Served("tiny", engine, tokenizer, format, 4096, model.config.vocab_size, format.stop_ids)
-        server = uvicorn.Server(uvicorn.Config(make_app(Service({"tiny": served})), log_config=None, lifespan="off"))
-        thread = threading.Thread(target=server.run, args=([bound],), daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{bound.getsockname()[1]}/v1"
-        server.should_exit = True
-        thread.join(10)
-    bound.close()
+        with on_a_port(make_app(Service({"tiny": served}))) as url:
+            yield f"{url}/v1"
 
 
 @pytest.mark.slow
