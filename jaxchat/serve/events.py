@@ -17,6 +17,8 @@ from jaxchat.serve.errors import ApiError
 T = TypeVar("T")
 
 SEND_SECONDS = 60.0  # for which a client may take nothing of what it is sent
+# The ends of lines that JSON leaves as they are: clients are about that read by Unicode's lines (httpx's aiter_lines).
+LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
 LEFT = 499  # nginx's status of a client that closed its connection; it is only ever logged
 
 
@@ -62,7 +64,7 @@ class Events(Response):
 
 
 def _event(row: Mapping[str, Any]) -> bytes:
-    return b"data: " + json.dumps(row, ensure_ascii=False).encode() + b"\n\n"
+    return b"data: " + json.dumps(row, ensure_ascii=False).translate(LINE_ENDS).encode() + b"\n\n"
 
 
 async def unless_left(receive: Receive, work: Awaitable[T]) -> T:

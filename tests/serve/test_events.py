@@ -1,13 +1,16 @@
-"""Answers over HTTP: work ends when its client leaves, whatever is being sent at that moment."""
+"""Answers over HTTP: work ends when its client leaves, whatever is being sent at that moment; an event is one line."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import pytest
+from starlette.types import Receive, Scope, Send
 
 from jaxchat.serve.events import Events
 
@@ -46,3 +49,25 @@ def test_a_client_that_leaves_while_a_chunk_is_sent_ends_the_answer(turns: int) 
 
     with ThreadPoolExecutor(1) as thread:  # playwright's loop runs in this one
         assert thread.submit(asyncio.run, leave()).result() < 60
+
+
+def test_an_event_is_one_line_to_clients_that_read_by_any_end_of_line() -> None:
+    text = "".join(map(chr, [*range(0x20), 0x85, 0x2028, 0x2029])) + "ü你😀"
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        async def rows() -> AsyncGenerator[dict[str, Any], None]:
+            yield {"text": text}
+
+        await Events(rows(), lambda: None)(scope, receive, send)
+
+    async def read() -> list[str]:
+        async with (
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as web,
+            web.stream("GET", "/") as response,
+        ):
+            return [line async for line in response.aiter_lines() if line]
+
+    with ThreadPoolExecutor(1) as thread:
+        event, done = thread.submit(asyncio.run, read()).result()
+    assert json.loads(event.removeprefix("data: ")) == {"text": text}
+    assert done == "data: [DONE]"

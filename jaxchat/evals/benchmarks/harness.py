@@ -156,7 +156,7 @@ def _dataset(splits: Mapping[str, Path], **_: Any) -> Any:
     found = {}
     for split, file in splits.items():
         try:
-            rows = [json.loads(line) for line in file.read_text("utf-8").splitlines() if line.strip()]
+            rows = [json.loads(line) for line in file.read_text("utf-8").split("\n") if line.strip()]
         except ValueError as error:
             raise InputError(f"{file} is not lines of JSON ({error})") from None
         if not rows:

@@ -35,7 +35,7 @@ class Question:
 def read_questions(path: Path) -> list[Question]:
     """Raises InputError for a file that is not there, holds none, or a line that is no question."""
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = path.read_text("utf-8").split("\n")  # a text may hold other ends of lines
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read the questions in {path} ({error})") from None
     found: dict[str, Question] = {}

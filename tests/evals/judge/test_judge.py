@@ -187,6 +187,13 @@ def test_what_is_no_question_is_refused(text: str, says: str, tmp_path: Path):
         read_questions(tmp_path / "q.jsonl")
 
 
+def test_a_question_may_hold_other_ends_of_lines(tmp_path: Path):
+    turns = ("a\x85b\u2028c",)
+    rows = [json.dumps({"question_id": n, "turns": turns}, ensure_ascii=False) for n in range(2)]
+    (tmp_path / "q.jsonl").write_bytes("\r\n".join(rows).encode())
+    assert [question.turns for question in read_questions(tmp_path / "q.jsonl")] == [turns, turns]
+
+
 def test_mt_bench_is_read(real_data: Path):
     found = read_questions(real_data / "formats/mtbench/question.jsonl")
     assert len(found) == 80 and all(len(question.turns) == 2 for question in found)
