@@ -9,6 +9,7 @@ from jaxchat.sample.methods import Sampling
 from jaxchat.sample.request import Delta, FinishReason, TopLogprobs
 
 _HALF = "\N{REPLACEMENT CHARACTER}"  # what the bytes of a character that is not yet whole decode to
+_LONGEST = 4  # bytes of one, and so tokens that it may be spread over
 
 
 class Writer:
@@ -90,8 +91,18 @@ class Writer:
             self._before, self._read = self._read, len(self.token_ids)
         else:
             self._half = more
+            if len(self.token_ids) - self._read > 2 * _LONGEST:  # bytes that are none of a character, most likely
+                self._settle(known)
         if self.sampling.stop:
             self._look_for_stop(looked_at)
+
+    def _settle(self, known: str) -> None:
+        """Makes whole what no token can change any more, behind the text `known`: else an answer that goes on in half
+        characters would never be heard, and be decoded anew from there with every token."""
+        old = len(self.token_ids) - _LONGEST
+        end = len(self.tokenizer.decode(self.token_ids[self._before : old])) - len(known)
+        self._whole, self._half = self._whole + self._half[:end], self._half[end:]
+        self._before, self._read = self._read, old
 
     def _look_for_stop(self, looked_at: int) -> None:
         text = self.text

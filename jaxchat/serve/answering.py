@@ -14,7 +14,9 @@ from jaxchat.serve.errors import ApiError, stopping, unusable
 
 
 class Ticket(Protocol):
-    """An answer that is being made."""
+    """An answer that is being made. reused: tokens of its prompt that had been read before, once it has begun."""
+
+    reused: int
 
     def cancel(self) -> None: ...
 
@@ -34,13 +36,15 @@ class Engine(Protocol):
 class Answers:
     """The answers to one client's requests, as they grow: `async for i, delta in answers` until each has ended.
 
-    Made on an event loop, where it also ends. Who is done with it, for whatever reason, calls `cancel`.
+    Made on an event loop, where it also ends. Who is done with it, for whatever reason, calls `cancel`. reused: tokens
+    of each prompt that had been read before.
     """
 
     def __init__(self, engine: Engine, requests: Sequence[Request]) -> None:
         self._engine, self._requests = engine, requests
         self._queue: asyncio.Queue[tuple[int, Delta] | ApiError] = asyncio.Queue()
         self._tickets: dict[int, Ticket] = {}
+        self.reused: dict[int, int] = {}
 
     def begin(self) -> None:
         """Asks the engine. Raises ApiError where it does not take every request; then none is left with it."""
@@ -79,6 +83,7 @@ class Answers:
             i, delta = found
             if i not in self._tickets:
                 continue  # cancelled by us
+            self.reused[i] = self._tickets[i].reused
             if delta.finish_reason is not None:
                 del self._tickets[i]
             if delta.finish_reason == "failed":

@@ -27,6 +27,7 @@ from jaxchat.serve.errors import ApiError, stopping
 from jaxchat.serve.events import Events, unless_left
 from jaxchat.serve.feedback import Feedback
 from jaxchat.serve.guard import Guard
+from jaxchat.serve.head import Heads
 from jaxchat.serve.keys import Keys
 from jaxchat.serve.metrics import CONTENT_TYPE, Metrics
 from jaxchat.serve.page_files import markdown, page_files
@@ -101,9 +102,14 @@ def make_app(service: Service) -> FastAPI:
     app.add_middleware(Access, keys=service.keys, per_minute=service.limits.per_minute)
     if service.cors:
         app.add_middleware(
-            CORSMiddleware, allow_origins=list(service.cors), allow_methods=["GET", "POST"], allow_headers=["*"]
+            CORSMiddleware,
+            allow_origins=list(service.cors),
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=["Retry-After", "X-Request-Id"],
         )
     app.add_middleware(RequestLog, metrics=metrics)
+    app.add_middleware(Heads)
     return app
 
 

@@ -27,7 +27,7 @@ async def heard(
 ) -> AsyncIterator[tuple[int, New | None]]:
     """The index of a choice and what is new in it, until each has ended; None where the guard ends it."""
     async for i, delta in answers:
-        usage.count(delta)
+        usage.count(i, delta, answers.reused[i])
         try:
             new = choices[i].hear(delta)
         except BlockedError:

@@ -17,6 +17,7 @@ from jaxchat.serve.errors import ApiError
 T = TypeVar("T")
 
 SEND_SECONDS = 60.0  # for which a client may take nothing of what it is sent
+QUIET_SECONDS = 15.0  # after which a comment tells proxies that a connection is no idle one: they close those
 # The ends of lines that JSON leaves as they are: clients are about that read by Unicode's lines (httpx's aiter_lines).
 LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
 LEFT = 499  # nginx's status of a client that closed its connection; it is only ever logged
@@ -56,11 +57,26 @@ class Events(Response):
 
         try:
             async with aclosing(self._rows) as rows:
-                async for row in rows:
+                while (row := await _next(rows, write)) is not None:
                     await write(_event(row))
         except ApiError as error:
             await write(_event(error.body()))
         await write(b"data: [DONE]\n\n", more=False)
+
+
+async def _next(
+    rows: AsyncGenerator[Mapping[str, Any]], write: Callable[[bytes], Awaitable[None]]
+) -> Mapping[str, Any] | None:
+    """The next row; None after the last. While it lets itself be waited for, comments are written."""
+    coming = asyncio.ensure_future(anext(rows, None))
+    try:
+        while not (await asyncio.wait({coming}, timeout=QUIET_SECONDS))[0]:
+            await write(b": one moment\n\n")
+        return coming.result()
+    finally:
+        if not coming.done():  # else `rows` could not be closed
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
 
 
 def _event(row: Mapping[str, Any]) -> bytes:

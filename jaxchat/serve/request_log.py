@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
 import time
 from typing import Any
 
@@ -17,7 +18,8 @@ _MOST = 20_000  # characters of content in a line
 
 
 class RequestLog:
-    """Logs and counts requests. Routes leave in the scope's state what they know: `model`, `usage`, `content`."""
+    """Logs and counts requests, and gives each an id, which its client finds in X-Request-Id and we in the log. Routes
+    leave in the scope's state what they know: `model`, `usage`, `content`."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app, self.metrics = app, metrics
@@ -28,11 +30,13 @@ class RequestLog:
             return
         begun, status, ended = time.monotonic(), 500, False
         scope["state"] = state = dict(scope.get("state") or {})
+        state["id"] = f"req_{secrets.token_hex(12)}"
 
         async def watch(message: Message) -> None:
             nonlocal status, ended
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message = {**message, "headers": [*message["headers"], (b"x-request-id", state["id"].encode())]}
             elif message["type"] == "http.response.body" and not message.get("more_body"):
                 ended = True
             await send(message)
@@ -49,6 +53,7 @@ class RequestLog:
         self.metrics.requests.labels(route, status).inc()
         self.metrics.seconds.labels(route).observe(seconds)
         line: dict[str, Any] = {
+            "id": state["id"],
             "client": state.get("client") or (scope.get("client") or ("unknown",))[0],
             "method": scope["method"],
             "path": scope["path"],

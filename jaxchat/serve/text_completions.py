@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import secrets
 import time
 from collections.abc import AsyncGenerator
@@ -65,7 +66,8 @@ class _Choice:
         self.prepared, self.guarded = prepared, prepared.guard.stream()
         self.text = ""
         self.finish_reason: str | None = None
-        self._offset = 0
+        self._heard = codecs.getincrementaldecoder("utf-8")("replace")
+        self._offset = 0  # of the next token in the text
         self.logprobs: dict[str, list[Any]] = _no_logprobs()
 
     def hear(self, delta: Delta) -> tuple[str, dict[str, list[Any]] | None]:
@@ -82,16 +84,24 @@ class _Choice:
         for token, logprob, top in zip(delta.token_ids, delta.logprobs, tops):
             if token in model.ends:
                 continue
-            spelled = model.token_bytes(token).decode(errors="replace")
+            spelled = _spelled(model.token_bytes(token))
             new["tokens"].append(spelled)
             new["token_logprobs"].append(logprob)
-            named = {model.token_bytes(other).decode(errors="replace"): value for other, value in top}
+            named = {_spelled(model.token_bytes(other)): value for other, value in top}
             new["top_logprobs"].append({**named, spelled: logprob})
             new["text_offset"].append(self._offset)
-            self._offset += len(spelled)
+            self._offset += len(self._heard.decode(model.token_bytes(token)))
         for key, values in new.items():
             self.logprobs[key] += values
         return new
+
+
+def _spelled(token: bytes) -> str:
+    """A token as OpenAI names it: of several parts of characters, each keeps a name of its own."""
+    try:
+        return token.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in token)
 
 
 def _no_logprobs() -> dict[str, list[Any]]:

@@ -141,6 +141,12 @@ class _Sampled(_Strict):
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _said(cls, asked: Any) -> Any:
+        """Null says nothing, of a field that is unknown, too: clients send all theirs so."""
+        return {name: value for name, value in asked.items() if value is not None} if isinstance(asked, dict) else asked
+
     @field_validator("stop")
     @classmethod
     def _stops(cls, stop: str | list[str] | None) -> str | list[str] | None:

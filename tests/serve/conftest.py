@@ -26,6 +26,7 @@ END = 259  # <|im_end|>
 @dataclass(eq=False)
 class FakeTicket:
     cancelled: bool = False
+    reused: int = 0
 
     def cancel(self) -> None:
         self.cancelled = True

@@ -48,6 +48,23 @@ def test_text_goes_on_whole_and_streamed(client, engine):
     assert engine.asked[-1].prompt == (104, 105) and engine.asked[-1].sampling.max_tokens == 16
 
 
+def test_parts_of_characters_have_names_and_places_of_their_own(client, engine):
+    engine.answer = lambda prompt: "a你b"
+    asked = {"prompt": "x", "logprobs": 2}
+    found = client.post("/v1/completions", json=asked).json()["choices"][0]["logprobs"]
+    assert found["tokens"] == ["a", "bytes:\\xe4", "bytes:\\xbd", "bytes:\\xa0", "b"]
+    assert found["text_offset"] == [0, 1, 1, 1, 2] and set(found["top_logprobs"][2]) == {"bytes:\\xbd", "A"}
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/v1/models", "/pages/chat.js", "/nothing"])
+def test_head_is_get_without_its_body(client, path):
+    head, get = client.head(path), client.get(path)
+    assert head.status_code == get.status_code and head.content == b""
+    assert {name: value for name, value in head.headers.items() if name != "x-request-id"} == {
+        name: value for name, value in get.headers.items() if name != "x-request-id"
+    }
+
+
 @pytest.mark.parametrize("prompt", ["", [], [""], [300], [-1], [[]], "x" * 5000])
 def test_prompts_that_are_none(client, prompt):
     assert client.post("/v1/completions", json={"prompt": prompt}).status_code == 400
@@ -145,6 +162,7 @@ def test_no_other_origin_is_let_in_unless_it_is_named(service):
     service.cors = ("https://shop.example",)
     client = app_client(service)
     assert client.options(CHAT, headers=asks).headers["access-control-allow-origin"] == "https://shop.example"
+    assert "X-Request-Id" in client.get("/v1/models", headers=asks).headers["access-control-expose-headers"]
     refused = client.post(CHAT, json={}, headers=asks)  # errors too can be read by the page
     assert refused.status_code == 400 and refused.headers["access-control-allow-origin"] == "https://shop.example"
     assert client.options(CHAT, headers={**asks, "Origin": "https://evil.example"}).status_code == 400
@@ -191,6 +209,8 @@ def test_logs_hold_no_content_unless_asked(client, service, caplog):
     secret = {"messages": [{"role": "user", "content": "my secret"}]}
     client.post(CHAT, json=secret)
     line = json.loads(caplog.messages[-1])
+    response = client.get("/v1/nothing")
+    assert response.headers["x-request-id"] == json.loads(caplog.messages[-1])["id"] != line["id"]
     assert line["model"] == "fake" and line["completion_tokens"] == 7 and line["status"] == 200
     assert "secret" not in caplog.text
     service.log_content = True

@@ -136,7 +136,12 @@ def test_what_a_user_types_ends_no_turn(client, engine):
     [
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "robot", "content": "x"}]}, "messages.0.role"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, "messages.0.content"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
+         "messages.0.content.0.type"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content"),
+        ({"stop": ["a", 5]}, "stop.1"),
+        ({"tools": [WEATHER], "tool_choice": {"type": "function"}}, "tool_choice.function"),
+        ({"Tempreature": 1}, "Tempreature"),
         ({"temperature": 3}, "temperature"),
         ({"temperature": "1"}, "temperature"),
         ({"top_p": 0}, "top_p"),
@@ -157,6 +162,25 @@ def test_what_cannot_be_used_is_refused_by_name(client, engine, more, param):
     error = ask(client, 400, **more)["error"]
     assert error["type"] == "invalid_request_error" and error["message"] and not engine.asked
     assert param is None or error["param"].startswith(param)
+
+
+def test_null_says_nothing(client):
+    ask(client, temperature=None, tools=None, response_format=None, max_tokens=None, prediction=None)
+
+
+def test_what_was_read_before_is_told(client, engine):
+    submit = engine.submit
+
+    def reusing(request, on_delta):
+        ticket = submit(request, on_delta)
+        ticket.reused = 5
+        engine.go.set()
+        return ticket
+
+    engine.submit = reusing
+    engine.go.clear()
+    usage = ask(client, n=2)["usage"]
+    assert usage["prompt_tokens_details"] == {"cached_tokens": 5}  # of one prompt
 
 
 def test_a_model_that_is_not_served(client):

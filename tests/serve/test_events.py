@@ -12,6 +12,7 @@ import httpx
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from jaxchat.serve import events
 from jaxchat.serve.events import Events
 
 
@@ -71,3 +72,33 @@ def test_an_event_is_one_line_to_clients_that_read_by_any_end_of_line() -> None:
         event, done = thread.submit(asyncio.run, read()).result()
     assert json.loads(event.removeprefix("data: ")) == {"text": text}
     assert done == "data: [DONE]"
+
+
+def test_a_stream_on_which_nothing_comes_is_kept_open_by_comments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "QUIET_SECONDS", 0.02)
+    written: list[bytes] = []
+
+    async def stream() -> None:
+        heard = asyncio.Event()
+
+        async def rows() -> AsyncGenerator[dict[str, Any], None]:
+            await heard.wait()
+            yield {"a": 1}
+
+        async def receive() -> dict[str, str]:
+            await asyncio.Event().wait()
+            return {}
+
+        async def send(message: Any) -> None:
+            written.append(message.get("body", b""))
+            if len(written) == 4:
+                heard.set()
+
+        await Events(rows(), lambda: None)({"type": "http"}, receive, send)
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, stream()).result()
+    body = b"".join(written)
+    comments, _, rest = body.partition(b"data: ")
+    assert set(comments.split(b"\n\n")) == {b": one moment", b""}
+    assert rest == b'{"a": 1}\n\ndata: [DONE]\n\n'
