@@ -15,14 +15,17 @@ COLOURED = 4_000  # of a block of code; a longer one is left plain
 def _parser() -> Any:
     from markdown_it import MarkdownIt
 
-    return MarkdownIt("js-default", {"html": False, "highlight": _highlighted}).disable("image")
+    return MarkdownIt("js-default", {"html": False, "breaks": True, "highlight": _highlighted}).disable("image")
 
 
 def as_html(text: str) -> str:
-    """CommonMark with tables and strike-through; code in the classes of `code_css`."""
+    """CommonMark with tables and strike-through, an end of line kept as one, as chats do; code in the classes of
+    `code_css`. Each block is written from where its own script begins."""
     parser, env = _parser(), dict[str, Any]()
     tokens = parser.parse(text, env)
     for token in tokens:
+        if token.nesting == 1:
+            token.attrs["dir"] = "auto"
         if style := token.attrs.pop("style", ""):  # a table's columns; a policy without inline styles drops them
             token.attrs["class"] = str(style).replace("text-align:", "to-")
         for inner in token.children or ():

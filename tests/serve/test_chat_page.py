@@ -58,13 +58,13 @@ def visit(browser: Any, live: str) -> Iterator[Open]:
 
 def say(page: Any, text: str) -> None:
     """Asks, and waits until all is answered."""
-    page.get_by_label("Message", exact=True).fill(text)
+    page.locator("#message").fill(text)
     page.keyboard.press("Enter")
     settle(page)
 
 
 def settle(page: Any) -> None:
-    page.get_by_role("button", name="Send").wait_for()
+    page.locator(".composer [type=submit]").wait_for()
     from playwright.sync_api import expect
 
     expect(page.locator('main [aria-busy="true"]')).to_have_count(0, timeout=30_000)  # shown to its end
@@ -129,6 +129,8 @@ def test_the_end_is_kept_in_sight_unless_one_scrolls_up(visit: Open, engine: Fak
     gate.release(1000)
     settle(page)
     assert page.get_by_text("line 99", exact=True).count() == 1 and column.evaluate(below) > 600
+    page.get_by_label("To the end").click()
+    assert column.evaluate(below) < 60 and page.get_by_label("To the end").is_hidden()
 
 
 def test_stopping_ends_the_answer_at_the_server_and_keeps_what_was_said(visit: Open, engine: FakeEngine) -> None:
@@ -291,6 +293,33 @@ def test_conversations_are_kept_named_removed_and_exported(visit: Open, engine: 
     assert titles.all_inner_texts() == ["Second things"]
 
 
+def test_conversations_are_found_by_what_was_said(visit: Open, engine: FakeEngine) -> None:
+    counting(engine)
+    page = visit()
+    search, titles = page.get_by_label("Search conversations"), page.locator(".list .open")
+    for text in ("Apples", "Pears"):
+        say(page, text)
+        page.get_by_role("button", name="New conversation").first.click()
+    for sought, expected in (("aPPl", ["Apples"]), ("ANSWER 2", ["Pears"]), ("plums", []), ("", ["Pears", "Apples"])):
+        search.fill(sought)
+        assert titles.all_inner_texts() == expected
+        assert page.get_by_text("Nothing found").is_visible() == (not expected)
+    search.fill("apple")
+    titles.first.click()
+    assert said(page) == ["answer 1"] and titles.all_inner_texts() == ["Apples"] and page.title() == "Apples · jaxchat"
+
+
+def test_each_script_is_written_from_its_own_side(visit: Open, engine: FakeEngine) -> None:
+    engine.answer = lambda prompt: "مرحبا **بك**\n\nEnglish\nin two lines\n\n- שלום\n\n```\nx = 1\n```"
+    page = visit()
+    say(page, "مرحبا")
+    side = "node => getComputedStyle(node).direction"
+    parts = (".said", ".markdown p", ".markdown p + p", ".markdown li", ".code")
+    directions = [page.locator(f".turn {part}").first.evaluate(side) for part in parts]
+    assert directions == ["rtl", "rtl", "ltr", "rtl", "ltr"]
+    assert page.locator(".markdown p + p").inner_text() == "English\nin two lines"
+
+
 def test_what_is_exported_is_read_by_data_import(visit: Open, tmp_path: Path) -> None:
     from jaxchat.__main__ import main
     from jaxchat.chat.conversation import read_conversations
@@ -370,7 +399,11 @@ def test_a_server_that_cannot_answer_says_why_and_is_asked_again(visit: Open, en
     engine.full = False
     page.get_by_label("Answer again").click()
     page.get_by_text("Hello!").wait_for()
-    visit.wrong.clear()  # type: ignore[attr-defined]  # the browser's own line about the status 429
+    page.get_by_label("切换到中文").click()
+    engine.full = True
+    say(page, "Hello")
+    page.get_by_text("服务器正忙").wait_for()
+    visit.wrong.clear()  # type: ignore[attr-defined]  # the browser's own lines about the status 503
 
 
 @pytest.fixture
@@ -417,7 +450,7 @@ def test_only_pages_are_handed_out(client: Any, path: str) -> None:
 
 def test_markdown_has_a_bound(client: Any) -> None:
     assert client.post("/markdown", json={"texts": ["*a*", "b"]}).json() == {
-        "html": ["<p><em>a</em></p>\n", "<p>b</p>\n"]
+        "html": ['<p dir="auto"><em>a</em></p>\n', '<p dir="auto">b</p>\n']
     }
     assert client.post("/markdown", json={"texts": ["a" * (LONGEST // 2 + 1)] * 2}).status_code == 413
     colours = [as_html(f"```python\n{'a = 1  # <b>' * n}\n```").count("<span") > 0 for n in (1, COLOURED // 12 + 1)]

@@ -42,7 +42,7 @@ def turns(page: Any, role: str) -> list[str]:
 
 def test_it_is_answered_by_the_server(live: str, page: Any, service: Any, engine: Any, tmp_path: Path) -> None:
     service.feedback = Feedback(tmp_path / "feedback.jsonl")
-    engine.answer = lambda prompt: f"<b>You</b> said {prompt.count('<|im_start|>user')} things."
+    engine.answer = lambda prompt: f"<b>You</b> said **{prompt.count('<|im_start|>user')}** things."
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda line: wrong.append(line.text) if line.type in ("error", "warning") else None)
@@ -51,7 +51,8 @@ def test_it_is_answered_by_the_server(live: str, page: Any, service: Any, engine
     page.get_by_label("Open chat").click()
     say(page, "Hello")
     page.get_by_label("Helpful", exact=True).wait_for()
-    assert turns(page, "assistant")[1:] == ["<b>You</b> said 1 things."]  # text, never HTML
+    page.locator("#jaxchat-widget strong", has_text="1").wait_for()
+    assert turns(page, "assistant")[1:] == ["<b>You</b> said 1 things."]  # Markdown, never HTML
     page.get_by_label("Helpful", exact=True).click()
     page.locator('#jaxchat-widget [aria-pressed="true"]').wait_for()
     (row,) = thumbs(service)
@@ -60,7 +61,10 @@ def test_it_is_answered_by_the_server(live: str, page: Any, service: Any, engine
     page.get_by_text("said 2 things").wait_for()
     page.reload()  # the conversation is still there
     page.get_by_label("Open chat").click()
+    page.locator("#jaxchat-widget strong", has_text="2").wait_for()
     assert turns(page, "user") == ["Hello", "And now?"] and "said 2 things" in turns(page, "assistant")[-1]
+    (row, *_) = thumbs(service)
+    assert row["messages"][-1]["content"] == "<b>You</b> said **1** things."
     page.get_by_label("Start over").click()
     assert turns(page, "user") == [] and wrong == []
 

@@ -1,9 +1,9 @@
 // Our OpenAI API, as the page asks it.
 import { setting, set } from "./kept.js";
-import { words } from "./words.js";
+import { reason, words } from "./words.js";
 
 export class Refused extends Error {
-  constructor(status, message, code) { super(message); Object.assign(this, { status, code }); }
+  constructor(status, message, code) { super(reason(message, code)); Object.assign(this, { status, code }); }
 }
 
 let wantKey = async () => null;

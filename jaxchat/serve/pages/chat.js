@@ -119,7 +119,10 @@ function draw() {
 }
 
 function list() {
-  parts.list.replaceChildren(...conversationList(kept.conversations(), current, {
+  const all = kept.conversations();
+  document.title = current.title ? `${current.title} · jaxchat` : "jaxchat";
+  parts.search.hidden = all.length < 2 && !parts.search.value;
+  parts.list.replaceChildren(...conversationList(all, current, parts.search.value, {
     open: conversation => { look(open(conversation.id)); parts.field.focus(); },
     rename: (conversation, title) => {
       const held = open(conversation.id);
@@ -128,7 +131,7 @@ function list() {
       list();
     },
     remove,
-    exportAll: () => exportLines("conversations.jsonl", kept.conversations()),
+    exportAll: () => exportLines("conversations.jsonl", all),
   }));
 }
 
@@ -164,7 +167,7 @@ function beside() {
 function settings() {
   const conversation = current;
   const changed = () => save(conversation);
-  const system = make("textarea", { id: "system", rows: 5, placeholder: words.systemHint, input: () => {
+  const system = make("textarea", { id: "system", dir: "auto", rows: 5, placeholder: words.systemHint, input: () => {
     conversation.system = system.value;
     changed();
   } });
@@ -184,9 +187,10 @@ function composing() {
 }
 
 function build() {
-  const draft = parts?.field.value ?? "";
+  const draft = parts?.field.value ?? "", sought = parts?.search.value ?? "";
   parts = frame({
     start,
+    searched: list,
     beside,
     exportOne: () => exportLines("conversation.jsonl", [current]),
     darkness: () => { theme.toggle(); rebuild(); },
@@ -200,6 +204,7 @@ function build() {
     },
   });
   parts.field.value = draft;
+  parts.search.value = sought;
 }
 
 function rebuild() {

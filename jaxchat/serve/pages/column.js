@@ -1,5 +1,5 @@
 // One model's side of a conversation: its turns from first to last, kept in sight while they grow.
-import { make } from "./dom.js";
+import { button, make } from "./dom.js";
 import { versions, way } from "./conversation.js";
 import { answer, question } from "./turn.js";
 import { words } from "./words.js";
@@ -7,14 +7,19 @@ import { words } from "./words.js";
 export function columnView(conversation, column, on) {
   const log = make("div", { class: "log", role: "log", "aria-label": `${words.answers}: ${column.model}` });
   const node = make("section", { class: "column", tabindex: 0, "aria-label": column.model }, log);
+  const end = button("end", words.toEnd, () => toEnd(), { class: "round", hidden: true });
+  node.append(make("div", { class: "to-end" }, end));
   const answers = new Map();
   let following = true, before = 0;
   node.addEventListener("scroll", () => { // going up stops it, not that something grew meanwhile
     if (node.scrollTop < before - 2) following = false;
-    if (node.scrollHeight - node.scrollTop - node.clientHeight < 60) following = true;
+    if (below() < 60) following = true;
+    end.hidden = below() < 200;
     before = node.scrollTop;
   }, { passive: true });
-  const follow = () => { if (following) node.scrollTop = node.scrollHeight; };
+  const below = () => node.scrollHeight - node.scrollTop - node.clientHeight;
+  const follow = () => { if (following) node.scrollTop = node.scrollHeight; end.hidden = below() < 200; };
+  const toEnd = () => { following = true; follow(); };
   new ResizeObserver(follow).observe(log);
 
   /** `at`: a version that was chosen; its buttons keep the focus, and the page its place. */
@@ -35,5 +40,5 @@ export function columnView(conversation, column, on) {
     log.children[way(conversation, column.leaf).indexOf(at)].querySelector(".versions button:not(:disabled)").focus({ preventScroll: true });
   };
   draw();
-  return { node, draw, update: turn => answers.get(turn.id)?.update(), toEnd: () => { following = true; follow(); } };
+  return { node, draw, update: turn => answers.get(turn.id)?.update(), toEnd };
 }

@@ -18,6 +18,7 @@ const PATHS = {
   columns: "M4 5h16v14H4zM12 5v14",
   copy: "M9 9h11v11H9zM5 15H4V4h11v1",
   down: "M17 13V4h3v9zM17 13l-4 8c-2 0-3-1-3-3l1-4H5c-1.5 0-2.5-1-2-3l1.5-5c.3-1 1-2 2-2H17",
+  end: "M12 5v14M6 13l6 6 6-6",
   edit: "M4 20l1-5L16 4l4 4L9 19z",
   export: "M12 4v11M7 10l5 5 5-5M4 20h16",
   key: "M14 10a4 4 0 1 0-3 4l2 2h2v2h2v2h3v-3z",

@@ -5,7 +5,7 @@ import { chinese, words } from "./words.js";
 
 const DRAWERS = ["list", "settings"];
 
-/** `does`: start, beside, exportOne, darkness, language, ask(text), stop, typed. Returns the parts that change. */
+/** `does`: start, searched, beside, exportOne, darkness, language, ask(text), stop, typed. Returns the parts that change. */
 export function frame(does) {
   document.documentElement.lang = chinese() ? "zh-CN" : "en";
   const tool = (name, label, click, more) => button(name, label, click, { class: "icon big", ...more });
@@ -14,6 +14,7 @@ export function frame(does) {
     tool(name, label, () => toggle(drawer), { class: `icon big ${kind}`, "aria-controls": drawer, "aria-expanded": String(isOpen(drawer)) });
 
   const list = make("div", { class: "list" });
+  const search = make("input", { type: "search", dir: "auto", "aria-label": words.search, placeholder: words.search, input: does.searched });
   const pickers = make("div", { class: "pickers" });
   const beside = tool("columns", words.beside, does.beside);
   const columns = make("div", { class: "columns" });
@@ -28,7 +29,7 @@ export function frame(does) {
   const shut = drawer => toggle(drawer, false);
 
   const field = make("textarea", {
-    id: "message", rows: 1, "aria-label": words.message, placeholder: words.ask, title: words.hint, input: does.typed,
+    id: "message", rows: 1, dir: "auto", "aria-label": words.message, placeholder: words.ask, title: words.hint, input: does.typed,
     keydown: event => {
       if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); form.requestSubmit(); }
     },
@@ -41,7 +42,7 @@ export function frame(does) {
     make("a", { class: "skip", href: "#message" }, words.skip),
     make("nav", { class: "drawer", id: "list", "aria-label": words.conversations },
       make("div", { class: "bar" }, make("h1", {}, "jaxchat"), button("close", words.close, () => shut("list"), { class: "icon phone" })),
-      make("button", { type: "button", class: "new", click: does.start }, words.newOne), list),
+      make("button", { type: "button", class: "new", click: does.start }, words.newOne), search, list),
     make("main", {},
       make("header", {}, openers.list, pickers, beside, make("span", { class: "gap" }),
         tool("export", words.exportOne, does.exportOne),
@@ -51,5 +52,5 @@ export function frame(does) {
       columns, form),
     make("aside", { class: "drawer", id: "settings", "aria-label": words.settings },
       make("div", { class: "bar" }, make("h2", {}, words.settings), button("close", words.close, () => shut("settings"))), settings));
-  return { list, pickers, beside, columns, settings, field, send, stop, shut, shutAll: () => DRAWERS.forEach(shut) };
+  return { list, search, pickers, beside, columns, settings, field, send, stop, shut, shutAll: () => DRAWERS.forEach(shut) };
 }

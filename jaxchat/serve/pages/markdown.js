@@ -35,6 +35,7 @@ function dress(node) {
     const framed = make("div", { class: "code" }, make("div", { class: "code-head" }, make("span", {}, language), copy));
     block.replaceWith(framed);
     block.tabIndex = 0; // it scrolls
+    framed.dir = "ltr";
     framed.append(block);
   }
   for (const table of node.querySelectorAll("table")) {

@@ -21,9 +21,9 @@ function versionsOf(turn, versions, show) {
 
 /** `on`: show(turn), edit(turn, text). */
 export function question(turn, versions, on) {
-  const said = make("div", { class: "said" }, turn.content);
+  const said = make("div", { class: "said", dir: "auto" }, turn.content);
   const edit = () => {
-    const field = make("textarea", { "aria-label": words.edit, rows: Math.min(12, turn.content.split("\n").length + 1) });
+    const field = make("textarea", { "aria-label": words.edit, dir: "auto", rows: Math.min(12, turn.content.split("\n").length + 1) });
     field.value = turn.content;
     const back = () => { form.replaceWith(said, tools); tools.querySelector(".edit").focus(); };
     const form = make("form", { class: "editing", submit: event => {
@@ -48,14 +48,14 @@ export function question(turn, versions, on) {
 
 /** `on`: show(turn), again(turn), rate(turn, rating), writing(turn). The element, and `update` for what has changed. */
 export function answer(turn, versions, on) {
-  const said = make("div", { class: "said markdown" });
+  const said = make("div", { class: "said markdown", dir: "auto" });
   const note = make("p", { class: "note" });
   const measured = make("span", { class: "measured" });
   const show = shower(said);
   const thumb = (name, rating, label) => button(name, label, () => on.rate(turn, turn.rating === rating ? "none" : rating));
   const up = thumb("up", "up", words.good), down = thumb("down", "down", words.bad);
-  const tools = make("div", { class: "tools" }, versionsOf(turn, versions, on.show),
-    button("copy", words.copy, () => copied(turn.content).then(() => tell(words.copied))),
+  const copy = button("copy", words.copy, () => copied(turn.content).then(() => tell(words.copied)));
+  const tools = make("div", { class: "tools" }, versionsOf(turn, versions, on.show), copy,
     button("again", words.regenerate, () => on.again(turn)), up, down, measured);
   const dots = make("div", { class: "dots", "aria-hidden": "true" }, make("i"), make("i"), make("i"));
   const node = make("article", { class: "turn assistant", "aria-label": turn.model },
@@ -69,6 +69,7 @@ export function answer(turn, versions, on) {
     note.hidden = !note.textContent;
     note.classList.toggle("failed", Boolean(turn.failed));
     tools.hidden = writing;
+    copy.hidden = !turn.content;
     up.hidden = down.hidden = !(turn.completion && turn.content);
     up.setAttribute("aria-pressed", String(turn.rating === "up"));
     down.setAttribute("aria-pressed", String(turn.rating === "down"));

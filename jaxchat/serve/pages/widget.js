@@ -18,8 +18,9 @@
 
   const css = `
     :host { all: initial; }
-    * { box-sizing: border-box; font: 15px/1.45 system-ui, -apple-system, "Segoe UI", "Noto Sans CJK SC", sans-serif; }
-    .root { --paper: #fff; --ink: #1c2024; --soft: #f1f3f6; --line: #d9dde3; --mute: #626a75; color: var(--ink); }
+    * { box-sizing: border-box; }
+    button, textarea { font: inherit; }
+    .root { font: 15px/1.45 system-ui, -apple-system, "Segoe UI", "Noto Sans CJK SC", sans-serif; --paper: #fff; --ink: #1c2024; --soft: #f1f3f6; --line: #d9dde3; --mute: #626a75; color: var(--ink); }
     @media (prefers-color-scheme: dark) {
       .root { --paper: #1b1e23; --ink: #eceef1; --soft: #2a2f37; --line: #3a414c; --mute: #a3acb8; }
     }
@@ -41,6 +42,20 @@
     .user { align-self: flex-end; background: ${colour}; color: #fff; border-bottom-right-radius: 4px; }
     .assistant { align-self: flex-start; background: var(--soft); border-bottom-left-radius: 4px; }
     .assistant:empty::after { content: "…"; color: var(--mute); }
+    .markdown { white-space: normal; max-width: 94%; }
+    .markdown > :first-child { margin-top: 0; }
+    .markdown > :last-child { margin-bottom: 0; }
+    .markdown :is(p, ul, ol, pre, table, blockquote) { margin: 0 0 8px; }
+    .markdown :is(h1, h2, h3, h4, h5, h6) { font-size: 1em; margin: 12px 0 6px; }
+    .markdown :is(ul, ol) { padding: 0; }
+    .markdown li { margin-inline-start: 20px; }
+    .markdown blockquote { border-inline-start: 3px solid var(--line); padding-inline-start: 10px; color: var(--mute); }
+    .markdown a { color: inherit; }
+    .markdown code { font: 0.9em ui-monospace, Menlo, Consolas, monospace; }
+    .markdown pre { direction: ltr; overflow-x: auto; background: var(--paper); border-radius: 8px; padding: 8px 10px; overflow-wrap: normal; }
+    .markdown table { display: block; overflow-x: auto; border-collapse: collapse; overflow-wrap: normal; }
+    .markdown :is(th, td) { text-align: start; padding: 3px 10px 3px 0; border-bottom: 1px solid var(--line); }
+    .markdown :is(th, td):last-child { min-width: 8em; padding-inline-end: 0; }
     .failed { align-self: center; color: var(--mute); font-size: 13px; }
     .thumbs { align-self: flex-start; display: flex; gap: 4px; margin-top: -6px; color: var(--mute); font-size: 13px; }
     .thumbs button { padding: 4px 6px; border-radius: 6px; line-height: 0; }
@@ -73,7 +88,7 @@
   const talk = make("div", { className: "talk" });
   talk.setAttribute("role", "log");
   talk.setAttribute("aria-live", "polite");
-  const field = label(make("textarea", { placeholder: words.ask, rows: 1, maxLength: 4000 }), words.ask);
+  const field = label(make("textarea", { placeholder: words.ask, rows: 1, maxLength: 4000, dir: "auto" }), words.ask);
   const button = make("button", { type: "submit", textContent: words.send });
   const form = make("form", {}, field, button);
   const again = label(make("button", { type: "button", textContent: "↺" }), words.again);
@@ -91,17 +106,42 @@
   const read = () => { try { return JSON.parse(sessionStorage.getItem(kept)) || []; } catch { return []; } };
   const keep = () => { try { sessionStorage.setItem(kept, JSON.stringify(messages)); } catch { /* a page without storage */ } };
   const down = () => { talk.scrollTop = talk.scrollHeight; };
-  const show = (role, text) => { const turn = make("div", { className: `turn ${role}`, textContent: text }); talk.append(turn); down(); return turn; };
+  const show = (role, text) => { const turn = make("div", { className: `turn ${role}`, textContent: text, dir: "auto" }); talk.append(turn); down(); return turn; };
   const headers = () => ({ "Content-Type": "application/json", ...(option("key") ? { Authorization: `Bearer ${option("key")}` } : {}) });
   const system = () => (option("system") ? [{ role: "system", content: option("system") }] : []);
 
   const thumb = down => `<svg viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="2" stroke-linejoin="round"><path${
     down ? ' transform="rotate(180 12 12)"' : ""} d="M7 11v9H3v-9zM7 11l4-8c2 0 3 1 3 3l-1 4h6c1.5 0 2.5 1 2 3l-1.5 5c-.3 1-1 2-2 2H7"/></svg>`;
 
+  /** Shows an answer as Markdown, which the server renders, escaped; until it has, and where it does not, as it is. */
+  function shower(turn) {
+    let latest = "", busy = false;
+    return async text => {
+      latest = text;
+      if (!turn.classList.contains("markdown")) turn.textContent = text;
+      if (busy) return;
+      busy = true;
+      for (let shown = null; shown !== latest;) {
+        shown = latest;
+        const response = await fetch(`${server}/markdown`, { method: "POST", headers: headers(), body: JSON.stringify({ texts: [shown] }) }).catch(() => null);
+        const html = response?.ok ? (await response.json()).html[0] : null;
+        turn.classList.toggle("markdown", html !== null);
+        if (html === null) turn.textContent = shown;
+        else turn.innerHTML = html;
+        down();
+        if (shown !== latest) await new Promise(done => setTimeout(done, 150));
+      }
+      busy = false;
+    };
+  }
+
   function begin() {
     talk.replaceChildren();
     show("assistant", option("greeting", words.hello));
-    for (const message of messages) show(message.role, message.content);
+    for (const { role, content } of messages) {
+      const turn = show(role, content);
+      if (role === "assistant") shower(turn)(content);
+    }
   }
 
   function thumbs(id, said) {
@@ -121,7 +161,8 @@
     down();
   }
 
-  async function answer(turn) {
+  /** Asks, and tells `hear` each piece of the answer; its id. */
+  async function answer(hear) {
     const asked = [...system(), ...messages];
     const response = await fetch(`${server}/v1/chat/completions`, {
       method: "POST", headers: headers(), signal: asking.signal,
@@ -140,8 +181,7 @@
         const event = JSON.parse(line.slice(6));
         if (event.error) throw new Error(event.error.message);
         id = event.id;
-        turn.textContent += event.choices[0]?.delta?.content ?? "";
-        down();
+        hear(event.choices[0]?.delta?.content ?? "");
       }
     }
     return id;
@@ -151,12 +191,18 @@
     const mine = messages;
     messages.push({ role: "user", content: text });
     show("user", text);
-    const turn = show("assistant", "");
+    const turn = show("assistant", ""), see = shower(turn);
+    let said = "";
     asking = new AbortController();
     button.textContent = words.stop;
     let id = null;
     try {
-      id = await answer(turn);
+      id = await answer(piece => {
+        if (!piece) return;
+        said += piece;
+        see(said);
+        down();
+      });
     } catch (error) {
       if (error.name !== "AbortError") {
         console.error("jaxchat widget:", error);
@@ -166,10 +212,10 @@
     asking = null;
     button.textContent = words.send;
     if (messages !== mine) { ready(); return; } // started over meanwhile
-    if (turn.textContent) messages.push({ role: "assistant", content: turn.textContent });
+    if (said) messages.push({ role: "assistant", content: said });
     else { turn.remove(); messages.pop(); field.value ||= text; }
     keep();
-    if (id && turn.textContent && option("thumbs", "yes") !== "no") thumbs(id, [...system(), ...messages]);
+    if (id && said && option("thumbs", "yes") !== "no") thumbs(id, [...system(), ...messages]);
     ready();
     down();
   }

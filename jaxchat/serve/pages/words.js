@@ -1,5 +1,5 @@
 // What the page says, in English and Chinese.
-import { spoken } from "./language.js";
+import { chinese, spoken } from "./language.js";
 
 export { chinese } from "./language.js";
 
@@ -22,7 +22,8 @@ const ENGLISH = {
   noFeedback: "This server keeps no feedback; it is started with --feedback FILE to.",
   full: "The browser has no room to keep this; export and delete old conversations.", tokens: "tokens",
   tokensPerSecond: "tokens/s", hint: "Enter sends, Shift+Enter is a new line, Esc stops",
-  skip: "To the message field", answers: "Conversation", failed: "Failed",
+  skip: "To the message field", answers: "Conversation", failed: "Failed", search: "Search conversations",
+  nothingFound: "Nothing found", toEnd: "To the end",
 };
 
 const CHINESE = {
@@ -44,7 +45,18 @@ const CHINESE = {
   noFeedback: "此服务器不保存反馈；启动时需加 --feedback FILE。",
   full: "浏览器空间不足，无法保存；请导出并删除旧对话。", tokens: "个 token",
   tokensPerSecond: "token/秒", hint: "Enter 发送，Shift+Enter 换行，Esc 停止",
-  skip: "跳到输入框", answers: "对话内容", failed: "失败",
+  skip: "跳到输入框", answers: "对话内容", failed: "失败", search: "搜索对话",
+  nothingFound: "没有找到", toEnd: "到末尾",
 };
 
 export const words = spoken(ENGLISH, CHINESE);
+
+// The server gives its reasons in English; the common ones, by their code.
+const REASONS = {
+  overloaded: "服务器正忙，请稍后再试。", shutting_down: "服务器正在停止，请稍后再试。",
+  rate_limit_exceeded: "请求太频繁，请稍后再试。", content_filter: "服务器的过滤规则不允许此内容。",
+  context_length_exceeded: "对话太长，模型读不下。请编辑缩短问题，或开始新对话。",
+  engine_failed: "模型处理此请求时出错。", internal_error: "服务器处理此请求时出错。", invalid_api_key: "密钥不对。",
+};
+
+export const reason = (message, code) => (chinese() && REASONS[code]) || message;
