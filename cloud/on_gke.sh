@@ -250,7 +250,7 @@ target_fetch() {
             kube logs "$pod" --container train >"$out/logs/${pod#pod/}.log" 2>/dev/null || true
         done
     fi
-    try gcloud storage rsync --recursive --exclude '^checkpoints/.*' "$bucket/$name" "$out" || { say "$bucket/$name could not be fetched: $(last_error)" && return 1; }
+    try gcloud storage rsync --recursive --exclude '^(checkpoints|compiled)/.*' "$bucket/$name" "$out" || { say "$bucket/$name could not be fetched: $(last_error)" && return 1; }
     say "results are in $out; the checkpoints stay in $bucket/$name/checkpoints"
 }
 

@@ -333,7 +333,7 @@ target_logs() { follow_hosts; }
 target_fetch() {
     fetch_logs
     if [[ -n $bucket ]]; then
-        try gcloud storage rsync --recursive --exclude '^checkpoints/.*' "$bucket/$name" "$out" || { say "$bucket/$name could not be fetched: $(last_error)" && return 1; }
+        try gcloud storage rsync --recursive --exclude '^(checkpoints|compiled)/.*' "$bucket/$name" "$out" || { say "$bucket/$name could not be fetched: $(last_error)" && return 1; }
         say "results are in $out; the checkpoints stay in $bucket/$name/checkpoints"
     else
         copy "${nodes[0]}:jaxchat/$name/run/." "$out" 0 || { say "the run's folder could not be fetched: $(last_error)" && return 1; }

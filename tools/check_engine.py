@@ -36,8 +36,8 @@ class Bench:
     """A model, and engines of it."""
 
     def __init__(self, name: str, tokens: int) -> None:
+        from jaxchat.compiled import keep_compiled
         from jaxchat.hub.open import open_model
-        from jaxchat.sample.compiled import keep_compiled
         from jaxchat.sample.methods import Sampling
 
         keep_compiled()

@@ -105,10 +105,10 @@ def engine_of_smollm2(slots: int, context: int, weights: Weights = "whole", *, i
     begin_again_with_large_pages()
     import jax
 
+    from jaxchat.compiled import keep_compiled
     from jaxchat.mesh import make_mesh
     from jaxchat.models.decoder import Model
     from jaxchat.models.presets import smollm2_135m
-    from jaxchat.sample.compiled import keep_compiled
     from jaxchat.sample.engine import Engine
     from jaxchat.testing import ByteTokenizer
 

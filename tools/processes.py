@@ -74,7 +74,7 @@ def small_run(folder: Path) -> Path:
 @dataclass
 class Job:
     """The processes of one run. prefix: a command in front of each, such as one that enters a namespace. more: flags of
-    each."""
+    each. shared_cache: jobs of one folder keep what they compile together, and not each run by itself."""
 
     command: Sequence[str]
     count: int
@@ -82,16 +82,17 @@ class Job:
     host: str = "127.0.0.1"
     prefix: Callable[[int], list[str]] = lambda process: []
     more: Callable[[int], list[str]] = lambda process: []
+    shared_cache: bool = True
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __enter__(self) -> Job:
         self.logs.mkdir(parents=True, exist_ok=True)
         port = free_port() if self.host == "127.0.0.1" else 8476
+        cache = {"JAX_COMPILATION_CACHE_DIR": str(self.logs.parent / f"compiled-{self.count}"), **COMPILED_ONCE}
         environment = {
             **os.environ,
             "JAX_PLATFORMS": "cpu",
-            **COMPILED_ONCE,
-            "JAX_COMPILATION_CACHE_DIR": str(self.logs.parent / f"compiled-{self.count}"),
+            **(cache if self.shared_cache else {}),
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES // self.count}",
         }
         for process in range(self.count):

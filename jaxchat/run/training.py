@@ -2,8 +2,8 @@
 
 A run's folder holds `config.json` (the resolved config and, under `resolved`, what it came to: steps, data,
 tokenizer), `model.json`, `tokenizer/`, `checkpoints/`, `metrics.jsonl`, `samples.jsonl`, `tensorboard/`,
-`goodput.jsonl` and, at the end, `goodput.json`, `loss.png` and `report.html`. The same command goes on where the newest
-checkpoint stands.
+`goodput.jsonl`, `compiled/` (what a restart need not compile) and, at the end, `goodput.json`, `loss.png` and
+`report.html`. The same command goes on where the newest checkpoint stands.
 """
 
 from __future__ import annotations

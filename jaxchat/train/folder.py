@@ -17,8 +17,9 @@ from jaxchat.train.record import Json, differences
 if TYPE_CHECKING:
     from jaxchat.chat.tokenizer import Tokenizer
 
+COMPILED = "compiled"  # what the processes compiled, that a restart of them all need not
 # What a run that was killed before it began may have left.
-_BEFORE_IT_BEGINS = {"tokenizer", "model.json", "checkpoints"}
+_BEFORE_IT_BEGINS = {"tokenizer", "model.json", "checkpoints", COMPILED}
 RESOLVED = "resolved"
 
 

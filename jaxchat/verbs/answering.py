@@ -38,7 +38,7 @@ class Answering(Verb):
 
     def engine(self, opened: Opened, stops: Any, **room: Any) -> Engine:
         """An engine of a model that was opened; room: its slots, context and queue. It keeps what it compiles."""
-        from jaxchat.sample.compiled import keep_compiled
+        from jaxchat.compiled import keep_compiled
         from jaxchat.sample.engine import Engine
 
         keep_compiled()

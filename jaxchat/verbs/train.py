@@ -67,6 +67,7 @@ class Train(Verb):
         return with_field(cls, "train", Annotated[Train, arg(name="")], load_config(file, Train))
 
     def run(self) -> Made:
+        from jaxchat.compiled import drop_torn, keep_compiled
         from jaxchat.config_file import load_config
         from jaxchat.data.config import Folder, Packed
         from jaxchat.distributed.maintenance import heeded
@@ -74,6 +75,7 @@ class Train(Verb):
         from jaxchat.run import Train
         from jaxchat.run.config import length_by_flag
         from jaxchat.run.training import train
+        from jaxchat.train.folder import COMPILED
         from jaxchat.train.profile import Profile
 
         config = load_config(self.config, Train)
@@ -85,8 +87,12 @@ class Train(Verb):
             sources = tuple(Packed(path) if (path / "rows").is_dir() else Folder(path) for path in folders)
             config = dataclasses.replace(config, data=dataclasses.replace(config.data, sources=sources))
         profile = Profile.parse(self.profile)
+        folder = self.run_folder or Path("runs") / self.config.stem
         with joined(find(self.distributed, os.environ), self.distributed) as first, heeded():
-            ended = train(config, self.run_folder or Path("runs") / self.config.stem, profile)
+            if first:
+                drop_torn(folder / COMPILED)
+            keep_compiled(folder / COMPILED)
+            ended = train(config, folder, profile)
         data = {**dataclasses.asdict(ended), "run": str(ended.run)}
         return Made(ended.line, data, exit_code=ended.exit_code, speaks=first)
 

@@ -55,3 +55,9 @@ def test_a_run_killed_three_times_is_the_run_never_killed(tmp_path: Path):
 @pytest.mark.slow
 def test_saves_killed_five_times_leave_the_newest_whole_checkpoint(tmp_path: Path):
     assert "read back to the bit each time" in _tool("kill_saves.py", "--out", str(tmp_path), "--kills", "5")
+
+
+@pytest.mark.slow
+def test_a_run_of_two_that_starts_again_compiles_nothing_in_any_process(tmp_path: Path):
+    said = _tool("start_again.py", "--out", str(tmp_path), "--processes", "2")
+    assert said.count(", 0 compiled") == 2, said
