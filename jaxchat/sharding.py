@@ -24,6 +24,10 @@ WEIGHTS: dict[str, MeshAxes] = {
     "experts": "expert",
     "routes": None,
     "rank": None,
+    # An unembedding of its own: no token looks up its width, and whoever computes with a part of the vocabulary gathers
+    # that part alone.
+    "read": None,
+    "words": ("tensor", "fsdp"),
 }
 # `keys` are the tokens that queries look at: whole on every device, while the queries' own `sequence` may be split.
 # Gathering them, rather than passing them around a ring, lets every kernel mask as it does on one device, and costs

@@ -36,9 +36,9 @@ def watch(file: Path) -> None:
         if event == "/jax/compilation_cache/cache_hits":
             hits.append(event)
 
-    def finished(event: str, seconds: float, **of: Any) -> None:
+    def finished(event: str, duration_secs: float, **of: Any) -> None:
         if event == "/jax/core/compile/backend_compile_duration":  # of one that was found as well
-            programs.append({"name": of.get("fun_name"), "seconds": seconds, "found": bool(hits)})
+            programs.append({"name": of.get("fun_name"), "seconds": duration_secs, "found": bool(hits)})
             hits.clear()
 
     jax.monitoring.register_event_listener(count)

@@ -5,6 +5,7 @@ B rows, T tokens, S cache slots, L layers, D width, K key-value heads, H head si
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -25,7 +26,7 @@ from jaxchat.models.lookup import lookup
 from jaxchat.models.mixture import Routed
 from jaxchat.models.rotary import Rotation, rotation
 from jaxchat.models.streaming import streamed
-from jaxchat.sharding import Rules
+from jaxchat.sharding import MeshAxes, Rules, names
 
 Params = dict[str, Any]
 Remat = Literal["none", "dots", "full"]
@@ -63,7 +64,9 @@ class Positions(nnx.Module):
 
 class Unembed(nnx.Module):
     def __init__(self, config: DecoderConfig, rules: Rules, layout: Layout, key: jax.Array) -> None:
-        self.kernel = Linear(rules, ("embed", "vocab"), layout=layout).init(key, (config.width, config.vocab_size))
+        by_words = layout == "training" and divides(config.vocab_size, rules.weight("words")[0])
+        axes = ("read", "words") if by_words else ("embed", "vocab")
+        self.kernel = Linear(rules, axes, layout=layout).init(key, (config.width, config.vocab_size))
 
 
 class Decoder(nnx.Module):
@@ -173,6 +176,12 @@ class Decoder(nnx.Module):
             x_BTD, more = run(x_BTD, jax.tree.map(lambda leaf: leaf[whole:], stacked), steps[:rest])
             outs = jax.tree.map(lambda *each: jnp.concatenate(each), outs, more)
         return x_BTD, outs
+
+
+def divides(size: int, entry: MeshAxes) -> bool:
+    """Whether an axis of this size can be split over these mesh axes."""
+    sizes = jax.sharding.get_abstract_mesh().shape
+    return size % math.prod(sizes.get(axis, 1) for axis in names(entry)) == 0
 
 
 def _recomputed(step: Any, remat: Remat) -> Any:

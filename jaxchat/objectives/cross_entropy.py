@@ -30,10 +30,6 @@ class Layout(NamedTuple):
     cap: float | None = None
 
     @property
-    def weight_spec(self) -> PartitionSpec:
-        return self.rules.weight(*({"V": "vocab", "D": "embed"}[axis] for axis in self.weight))
-
-    @property
     def hidden_spec(self) -> PartitionSpec:
         return self.rules.activation("batch", "sequence", "embed")
 
@@ -50,7 +46,7 @@ class Layout(NamedTuple):
         """Of the stored weight's vocabulary, where these tokens are all devices' together."""
         sizes = jax.sharding.get_abstract_mesh().shape
         here = tokens_BT.size // math.prod(sizes[axis] for axis in self.token_axes)
-        return split_vocabulary(weight, self.weight_spec, self.weight, here)
+        return split_vocabulary(weight, self.weight, self.token_axes, here)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
@@ -72,7 +68,7 @@ def token_nll(x_BTD: jax.Array, weight: jax.Array, targets_BT: jax.Array, layout
 
     @partial(
         jax.shard_map,
-        in_specs=(layout.hidden_spec, layout.weight_spec, layout.rows_spec),
+        in_specs=(layout.hidden_spec, split.spec, layout.rows_spec),
         out_specs=layout.rows_spec,
         check_vma=False,
     )
@@ -99,8 +95,8 @@ def _forward(
 
     @partial(
         jax.shard_map,
-        in_specs=(layout.hidden_spec, layout.weight_spec, layout.rows_spec, layout.rows_spec),
-        out_specs=(PartitionSpec(), layout.hidden_spec, layout.weight_spec if trained else None),
+        in_specs=(layout.hidden_spec, split.spec, layout.rows_spec, layout.rows_spec),
+        out_specs=(PartitionSpec(), layout.hidden_spec, split.spec if trained else None),
         check_vma=False,
     )
     def local(

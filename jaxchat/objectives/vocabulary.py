@@ -1,9 +1,10 @@
 """Who unembeds what: which part of the vocabulary a device computes with, for whose tokens.
 
-The weight is stored with its width split over n devices of an axis (fsdp). Were each device to unembed its own tokens
-alone, it would gather all of the weight and sum a gradient as large, for 128k tokens of vocabulary gigabytes of memory
-and the largest messages of a step. So teams of g neighbours put their tokens together, and each of a team unembeds 1/g
-of the vocabulary for all of them: messages and memory of the weight fall to 1/g, those of the tokens grow g times.
+The weight is stored split over n devices of an axis (fsdp), by its width or by its vocabulary. Were each device to
+unembed its own tokens alone, it would gather all of the weight and sum a gradient as large, for 128k tokens of
+vocabulary gigabytes of memory and the largest messages of a step. So teams of g devices put their tokens together, and
+each of a team unembeds 1/g of the vocabulary for all of them: messages and memory of the weight fall to 1/g, those of
+the tokens grow g times.
 
 D width, V vocabulary, C tokens.
 """
@@ -22,13 +23,16 @@ Groups = list[list[int]]
 class Split:
     """How the vocabulary is split among devices, inside a shard_map.
 
-    width, vocab: which axis of the weight is D and which V. stored: mesh axes that split D where it is stored, over
-    which it is gathered to compute. split: mesh axes that split V where it is stored and stay. team: devices of the one
-    axis of `stored` that share a vocabulary; 1: none do. devices: of that axis.
+    spec: how the weight is stored. width, vocab: which axis of it is D and which V. along: the one of both that is
+    stored in parts. stored: mesh axes that hold these, over which they are gathered to compute. split: mesh axes that
+    split V where it is stored and stay. team: devices of the one axis of `stored` that share a vocabulary; 1: none do.
+    devices: of that axis.
     """
 
+    spec: PartitionSpec
     width: int
     vocab: int
+    along: int
     stored: tuple[str, ...]
     split: tuple[str, ...]
     team: int = 1
@@ -36,22 +40,22 @@ class Split:
 
     def weight(self, weight: jax.Array) -> jax.Array:
         """This device's part of the vocabulary in all of the width, from the weight as it is stored."""
-        if self.team > 1:
+        if self.team > 1 and self.along == self.width:
             weight = jax.lax.all_to_all(
                 weight, self.stored[0], self.vocab, self.width, axis_index_groups=self._teams, tiled=True
             )
         if not self.stored or self.team == self.devices:
             return weight
-        return jax.lax.all_gather(weight, self._axes, axis=self.width, axis_index_groups=self._peers, tiled=True)
+        return jax.lax.all_gather(weight, self._axes, axis=self.along, axis_index_groups=self._peers, tiled=True)
 
     def stored_grad(self, grad: jax.Array, summed_over: tuple[str, ...]) -> jax.Array:
         """The way back: sums of all devices' gradients, of which each is left what it stores. Every device's share of
         the sum over `summed_over` comes in once."""
         if self.stored and self.team < self.devices:
             grad = jax.lax.psum_scatter(
-                grad, self._axes, scatter_dimension=self.width, axis_index_groups=self._peers, tiled=True
+                grad, self._axes, scatter_dimension=self.along, axis_index_groups=self._peers, tiled=True
             )
-        if self.team > 1:
+        if self.team > 1 and self.along == self.width:
             grad = jax.lax.all_to_all(
                 grad, self.stored[0], self.width, self.vocab, axis_index_groups=self._teams, tiled=True
             )
@@ -95,7 +99,11 @@ class Split:
 
     @property
     def _member(self) -> jax.Array | int:
-        return jax.lax.axis_index(self.stored[0]) % self.team if self.team > 1 else 0
+        """This device's place in its team."""
+        if self.team == 1:
+            return 0
+        place = jax.lax.axis_index(self.stored[0])
+        return place % self.team if self.along == self.width else place // (self.devices // self.team)
 
     @property
     def _axes(self) -> str | tuple[str, ...]:
@@ -103,33 +111,44 @@ class Split:
 
     @property
     def _teams(self) -> Groups:
-        return [list(range(first, first + self.team)) for first in range(0, self.devices, self.team)]
+        """Neighbours where the width is stored in parts. Where the vocabulary is, neighbours store what one of a team
+        computes with, and a team is one of each such neighbourhood."""
+        return self._near(self.team) if self.along == self.width else self._far(self.devices // self.team)
 
     @property
     def _peers(self) -> Groups | None:
         """Who computes with the same part of the vocabulary, one of each team."""
         if self.team == 1:
             return None
-        return [list(range(member, self.devices, self.team)) for member in range(self.team)]
+        return self._far(self.team) if self.along == self.width else self._near(self.devices // self.team)
+
+    def _near(self, size: int) -> Groups:
+        return [list(range(first, first + size)) for first in range(0, self.devices, size)]
+
+    def _far(self, apart: int) -> Groups:
+        return [list(range(first, self.devices, apart)) for first in range(apart)]
 
 
-def split_vocabulary(weight: jax.Array, spec: PartitionSpec, order: str, tokens: int) -> Split:
-    """The split of a weight stored as `spec`, its axes in this order ("VD" or "DV"), where a device has `tokens`.
+def split_vocabulary(weight: jax.Array, order: str, token_axes: tuple[str, ...], tokens: int) -> Split:
+    """The split of a weight as it is stored, its axes in this order ("VD" or "DV"), where a device has `tokens` and
+    `token_axes` of the mesh split those of all.
 
     Teams are as large as the tokens they move are fewer than the rows of the weight that they need not.
     """
-    sizes = jax.sharding.get_abstract_mesh().shape
+    sizes, spec = jax.sharding.get_abstract_mesh().shape, jax.typeof(weight).sharding.spec
     width, vocab = order.index("D"), order.index("V")
-    stored, split = (devices_of(spec[axis]) for axis in (width, vocab))
+    by_width, by_vocab = (devices_of(spec[axis]) for axis in (width, vocab))
+    split = tuple(axis for axis in by_vocab if axis not in token_axes)
+    along, stored = (width, by_width) if by_width else (vocab, by_vocab[len(split) :])
     part = weight.shape[vocab]
     for axis in split:
         part //= sizes[axis]
     if len(stored) != 1:
-        return Split(width, vocab, stored, split)
+        return Split(spec, width, vocab, along, stored, split)
     devices, team = sizes[stored[0]], 1
     while devices % (2 * team) == 0 and part % (2 * team) == 0 and (2 * team) ** 2 * tokens <= part:
         team *= 2
-    return Split(width, vocab, stored, split, team, devices)
+    return Split(spec, width, vocab, along, stored, split, team, devices)
 
 
 def total(x: jax.Array, axes: tuple[str, ...]) -> jax.Array:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding
+from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxchat.mesh import MeshConfig, make_mesh
 from jaxchat.objectives.cross_entropy import Layout, token_nll, weighted_nll
@@ -32,7 +32,14 @@ def by_the_book(x_BTD, table_VD, targets_BT, weights_BT, cap=None):
     return -jnp.sum(jnp.take_along_axis(logprobs_BTV, targets_BT[..., None], -1)[..., 0] * weights_BT)
 
 
-@pytest.mark.parametrize("order", ["VD", "DV"])
+def stored(layout: Layout, axes: tuple[str, str]) -> PartitionSpec:
+    """How the weight is stored by these logical axes of its width and its vocabulary."""
+    return Rules().weight(*axes) if layout.weight == "DV" else Rules().weight(*axes[::-1])
+
+
+@pytest.mark.parametrize(
+    ("order", "axes"), [("VD", ("embed", "vocab")), ("DV", ("embed", "vocab")), ("DV", ("read", "words"))], ids=str
+)
 @pytest.mark.parametrize(
     ("mesh", "chunk", "cap"),
     [
@@ -46,7 +53,7 @@ def by_the_book(x_BTD, table_VD, targets_BT, weights_BT, cap=None):
     ],
     ids=str,
 )
-def test_value_and_gradients(mesh, chunk, cap, order):
+def test_value_and_gradients(mesh, chunk, cap, order, axes):
     x, table, targets, weights = problem()
     value, (of_x, of_table) = jax.value_and_grad(by_the_book, argnums=(0, 1))(x, table, targets, weights, cap)
     config = MeshConfig(**mesh)
@@ -54,7 +61,7 @@ def test_value_and_gradients(mesh, chunk, cap, order):
     placed = make_mesh(config, devices)
     with jax.set_mesh(placed):
         layout = Layout(order, Rules(), chunk, cap)
-        specs = (layout.hidden_spec, layout.weight_spec, layout.rows_spec, layout.rows_spec)
+        specs = (layout.hidden_spec, stored(layout, axes), layout.rows_spec, layout.rows_spec)
         arrays = (x, table if order == "VD" else table.T, targets, weights)
         args = [jax.device_put(array, NamedSharding(placed, spec)) for array, spec in zip(arrays, specs)]
 
@@ -79,10 +86,8 @@ def test_all_logits_are_never_held_at_once():
         layout = Layout("VD", Rules(), chunk)
         shapes = [((1, rows, width), jnp.float32), ((vocab, width), jnp.float32)]
         shapes += [((1, rows), jnp.int32), ((1, rows), jnp.float32)]
+        specs = (layout.hidden_spec, stored(layout, ("embed", "vocab")), layout.rows_spec, layout.rows_spec)
         gradient = jax.jit(jax.grad(lambda *args: weighted_nll(*args, layout), argnums=(0, 1)))
-        args = [
-            jax.device_put(np.zeros(*shape), NamedSharding(one, spec))
-            for shape, spec in zip(shapes, (layout.hidden_spec, layout.weight_spec, layout.rows_spec, layout.rows_spec))
-        ]
+        args = [jax.device_put(np.zeros(*shape), NamedSharding(one, spec)) for shape, spec in zip(shapes, specs)]
         used = gradient.lower(*args).compile().memory_analysis().temp_size_in_bytes
     assert used < 0.8 * rows * vocab * 4
