@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from jaxchat.plan.work import Phase
 
+# Libtpu's two ways to say it: when a program is laid out in memory, and earlier, by the sum of what it holds.
+TOO_LARGE = re.compile(r"(?:Used |required for HLO temporaries \()([\d.]+)([KMGT]?)\b")
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -27,7 +29,7 @@ def compiled(phase: Phase) -> Compiled:
     try:
         made = lowered.compile(compiler_options=phase.told)
     except jax.errors.JaxRuntimeError as error:
-        wanted = re.search(r"Used ([\d.]+)([KMGT]?) of", str(error))
+        wanted = TOO_LARGE.search(str(error))
         if "RESOURCE_EXHAUSTED" not in str(error) or wanted is None:
             raise
         return Compiled(int(float(wanted.group(1)) * UNITS[wanted.group(2)]), None)
