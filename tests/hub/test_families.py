@@ -3,13 +3,10 @@ logits, gradients, generated tokens; and its files in both directions."""
 
 from __future__ import annotations
 
-import copy
-import functools
 import json
 import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,177 +18,35 @@ from jax.sharding import NamedSharding
 
 from jaxchat.data.batch import Batch, place
 from jaxchat.errors import InputError
-from jaxchat.hub import peft, safetensors, weights
-from jaxchat.hub.families import Family, Format, by_config, by_model_type, families, sizes
-from jaxchat.hub.layout import Index
+from jaxchat.hub import safetensors, weights
+from jaxchat.hub.families import by_config, families, sizes
 from jaxchat.hub.safetensors import Safetensors
 from jaxchat.mesh import MeshConfig, make_mesh
-from jaxchat.models import lora
-from jaxchat.models.config import DecoderConfig, Kind, Llama3, LongRope, Rotary, Yarn
+from jaxchat.models.config import Kind, Llama3, LongRope, Rotary, Yarn
 from jaxchat.models.config_json import from_json, to_json
 from jaxchat.models.decoder import Model, Params
-from jaxchat.models.lora import DoRA, LoRA
 from jaxchat.objectives.language_model import losses
 from jaxchat.sample.engine import Engine
 from jaxchat.sample.generate import generate
 from jaxchat.sample.methods import Sampling
 from jaxchat.testing import ByteTokenizer
+from tests.hub.family_cases import (
+    CASES,
+    GGUF_CASES,
+    IDS,
+    LONG,
+    Held,
+    batch,
+    conversations,
+    load,
+    ours,
+    read,
+    same,
+    state,
+    transformers_model,
+)
 
-SHAPE = {
-    "vocab_size": 260, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "max_position_embeddings": 512,
-}  # fmt: skip
-IDS = {"bos_token_id": 257, "eos_token_id": 257, "pad_token_id": 256}  # where the defaults exceed the vocabulary
-LLAMA3 = {
-    "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 64,
-}  # fmt: skip
-YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
-LONG = {"type": "longrope", "short_factor": [1.0, 1.1, 1.2, 1.3], "long_factor": [1.0, 2.0, 3.5, 5.0]}
-CASES: dict[str, dict[str, Any]] = {
-    "llama": {
-        **SHAPE, "model_type": "llama", "attention_bias": True, "mlp_bias": True, "rope_theta": 5e5,
-        "rope_scaling": LLAMA3,
-    },
-    "mistral": {**SHAPE, "model_type": "mistral", "sliding_window": 48, "head_dim": 24},
-    "mixtral": {
-        **SHAPE, "model_type": "mixtral", "sliding_window": 48, "head_dim": 24, "num_local_experts": 6,
-        "num_experts_per_tok": 3,
-    },
-    "qwen2": {
-        **SHAPE, "model_type": "qwen2", "use_sliding_window": True, "sliding_window": 48, "max_window_layers": 1,
-        "rope_scaling": YARN, "tie_word_embeddings": True,
-    },
-    "qwen3": {**SHAPE, "model_type": "qwen3", "head_dim": 24, "rope_theta": 1e6},
-    "qwen3_moe": {
-        **SHAPE, "model_type": "qwen3_moe", "head_dim": 24, "rope_theta": 1e6, "attention_bias": True,
-        "moe_intermediate_size": 40, "num_experts": 6, "num_experts_per_tok": 3, "norm_topk_prob": False,
-        "use_sliding_window": True, "sliding_window": 48,
-    },
-    "smollm3": {
-        **SHAPE, "model_type": "smollm3", "num_hidden_layers": 5, "use_sliding_window": True, "sliding_window": 48,
-        "no_rope_layer_interval": 2, **IDS,
-    },
-    "gemma2": {
-        **SHAPE, "model_type": "gemma2", "head_dim": 24, "sliding_window": 48, "query_pre_attn_scalar": 18,
-        "attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0, "hidden_activation": "gelu_pytorch_tanh",
-    },
-    "gemma3": {
-        **SHAPE, "model_type": "gemma3_text", "num_hidden_layers": 4, "head_dim": 24, "sliding_window": 48,
-        "query_pre_attn_scalar": 18, "sliding_window_pattern": 3,
-        "rope_scaling": {"rope_type": "linear", "factor": 8.0},
-    },
-    "phi3": {
-        **SHAPE, "model_type": "phi3", "sliding_window": 48, "partial_rotary_factor": 0.5,
-        "original_max_position_embeddings": 64, "rope_scaling": LONG, **IDS,
-    },
-    "gpt2": {
-        "model_type": "gpt2", "vocab_size": 260, "n_embd": 64, "n_layer": 3, "n_head": 4, "n_positions": 512,
-        "n_inner": 96, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "resid_pdrop": 0.0,
-    },
-}  # fmt: skip
-# What of it llama.cpp knows: without what is not written to GGUF.
-GGUF_CASES = {
-    "llama": {**SHAPE, "model_type": "llama", "rope_scaling": {**LLAMA3, "original_max_position_embeddings": 8192}},
-    "mixtral": {**CASES["mixtral"], "sliding_window": None},
-    "qwen2": {**SHAPE, "model_type": "qwen2"},
-    "qwen3": CASES["qwen3"],
-    "qwen3_moe": {
-        **CASES["qwen3_moe"], "attention_bias": False, "norm_topk_prob": True, "use_sliding_window": False,
-    },
-    "smollm3": {**SHAPE, "model_type": "smollm3", "num_hidden_layers": 5},
-    "gemma2": {**CASES["gemma2"], "query_pre_attn_scalar": 24},
-    "gemma3": {**CASES["gemma3"], "num_hidden_layers": 7, "sliding_window_pattern": 6, "query_pre_attn_scalar": 24},
-    "phi3": {**SHAPE, "model_type": "phi3", "sliding_window": 48, "partial_rotary_factor": 0.5},
-    "gpt2": CASES["gpt2"],
-}  # fmt: skip
-LENGTHS = (170, 105)  # of the conversations in the packed row of 300
 GREEDY = 64
-
-
-def read(case: dict[str, Any]) -> DecoderConfig:
-    return by_model_type(case, "config.json").huggingface.read(case, "config.json")
-
-
-@dataclass(frozen=True)
-class Held:
-    """Tensors in memory, as a source."""
-
-    held: dict[str, np.ndarray]
-    where: str = "memory"
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {name: array.shape for name, array in self.held.items()}
-
-    def read(self, name: str, index: Index) -> np.ndarray:
-        return self.held[name][index]
-
-
-def load(source: Any, form: Format, config: DecoderConfig) -> Params:
-    mesh = make_mesh(devices=jax.devices()[:1])
-    with jax.set_mesh(mesh):
-        return weights.load(source, form, config, Model(config).abstract(), mesh)
-
-
-def same(one: Any, other: Any) -> bool:
-    return jax.tree.all(jax.tree.map(lambda a, b: np.array_equal(np.asarray(a), np.asarray(b)), one, other))
-
-
-@functools.cache
-def transformers_model(name: str) -> Any:
-    """With random weights large enough that all of it matters."""
-    import torch
-    import transformers
-
-    torch.manual_seed(0)
-    model = transformers.AutoModelForCausalLM.from_config(
-        transformers.AutoConfig.for_model(**CASES[name]), dtype=torch.float32, attn_implementation="eager"
-    ).eval()
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.ndim > 1:
-                weight.normal_(0, weight.shape[-1] ** -0.5)
-            else:
-                weight.add_(0.2 * torch.randn_like(weight))
-    return model
-
-
-@functools.cache
-def state(name: str) -> dict[str, np.ndarray]:
-    return {key: value.numpy() for key, value in transformers_model(name).state_dict().items()}
-
-
-@functools.cache
-def ours(name: str) -> tuple[Family, Model, Params]:
-    """The family, its model and the same weights, read by its map."""
-    config = read(transformers_model(name).config.to_dict())
-    assert config == read(CASES[name]), "transformers says the same in other words"
-    family = by_config(config)
-    return family, Model(config), load(Held(state(name)), family.huggingface, config)
-
-
-@pytest.fixture
-def mesh() -> Iterator[None]:
-    with jax.set_mesh(make_mesh(devices=jax.devices()[:1])):
-        yield
-
-
-def batch() -> Batch:
-    """Two rows of 300: two conversations and padding, and one conversation."""
-    rng = np.random.default_rng(0)
-    pad = 300 - sum(LENGTHS)
-    segments = np.stack([np.repeat([1, 2, 0], [*LENGTHS, pad]), np.ones(300)]).astype(np.int32)
-    positions = np.stack([np.concatenate([np.arange(n) for n in (*LENGTHS, pad)]), np.arange(300)]).astype(np.int32)
-    weighted = (segments > 0) & (positions > 0)
-    tokens = rng.integers(1, 256, (2, 300)).astype(np.int32)  # 0 is Gemma's padding, whose embedding torch never trains
-    return Batch.of_rows(
-        {"tokens": tokens, "weights": weighted.astype(np.float32), "segments": segments, "positions": positions}
-    )
-
-
-def conversations(rows: Batch) -> list[tuple[int, slice]]:
-    """The row and the place of each."""
-    return [(0, slice(0, LENGTHS[0])), (0, slice(LENGTHS[0], sum(LENGTHS))), (1, slice(0, 300))]
 
 
 @pytest.mark.slow
@@ -237,7 +92,7 @@ def test_logits_split_over_eight_devices_are_whole(name: str) -> None:
     np.testing.assert_allclose(split, on(make_mesh(devices=jax.devices()[:1])), atol=5e-5)
 
 
-@pytest.mark.usefixtures("mesh")
+@pytest.mark.usefixtures("one_device")
 @pytest.mark.parametrize("name", CASES)
 def test_logits_are_transformers(name: str) -> None:
     import torch
@@ -262,7 +117,7 @@ def test_logits_are_transformers(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("mesh")
+@pytest.mark.usefixtures("one_device")
 @pytest.mark.parametrize("name", CASES)
 def test_gradients_are_transformers(name: str) -> None:
     import torch
@@ -353,7 +208,7 @@ def test_gguf_has_llama_cpps_names_and_comes_back(name: str) -> None:
         assert np.array_equal(file["output_norm.weight"], params["norm"]["scale"] + 1)
 
 
-@pytest.mark.usefixtures("mesh")
+@pytest.mark.usefixtures("one_device")
 @pytest.mark.parametrize("name", CASES)
 def test_a_config_is_the_same_through_json_and_counts_its_parameters(name: str) -> None:
     config = read(CASES[name])
@@ -399,78 +254,6 @@ def test_what_is_not_computed_is_refused_by_its_key(name: str, changes: dict[str
     assert "\n" not in str(raised.value)
 
 
-def random_adapter(model: Model, adapter: LoRA, params: Params) -> Params:
-    fresh = lora.init(model, adapter, params, jax.random.key(0))
-    rng = np.random.default_rng(0)
-    return jax.tree.map(lambda leaf: leaf + 0.1 * rng.standard_normal(leaf.shape).astype(np.float32), fresh)
-
-
-def assert_same_logits(theirs: Any, model: Model, params: Params) -> None:
-    import torch
-
-    rows = batch()
-    found = model.logits(params, model.hidden(params, rows.tokens_BT, rows.positions_BT, rows.segments_BT))
-    for row, where in conversations(rows):
-        with torch.no_grad():
-            expected = theirs(torch.from_numpy(rows.tokens_BT[row, where].astype(np.int64))[None]).logits[0].numpy()
-        assert np.abs(np.asarray(found)[row, where] - expected).max() < 1e-4
-
-
-def copied(params: Params) -> Params:
-    return jax.tree.map(jnp.copy, params)
-
-
-ADAPTERS = {
-    **dict.fromkeys(CASES, LoRA(rank=3, alpha=5)),
-    "phi3": LoRA(rank=3, alpha=5, rank_stabilised=True),
-    "gpt2": DoRA(rank=3, alpha=5, targets=("q", "v", "down")),
-    "qwen2": DoRA(rank=3, alpha=5),
-}
-
-
-@pytest.mark.usefixtures("mesh")
-@pytest.mark.parametrize("name", CASES)
-def test_an_adapter_written_for_peft_computes_the_same_there_and_comes_back(name: str, tmp_path: Path) -> None:
-    from peft import PeftModel
-
-    _, model, params = ours(name)
-    adapter = ADAPTERS[name]
-    moved = random_adapter(model, adapter, params)
-    merged = lora.merged(lora.attached(params, moved, adapter))
-    peft.write(tmp_path, model, moved, adapter, merged, "somewhere")
-    theirs = PeftModel.from_pretrained(copy.deepcopy(transformers_model(name)), tmp_path).eval()
-    assert_same_logits(theirs, model, lora.attached(params, moved, adapter))
-    said = json.loads((tmp_path / peft.CONFIG).read_text())
-    again = peft.merge(tmp_path, said, model.config, copied(params))
-    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), again, merged)
-
-
-@pytest.mark.usefixtures("mesh")
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("gpt2", {"target_modules": ["c_attn", "mlp.c_proj"], "fan_in_fan_out": True}),
-        ("phi3", {"target_modules": "all-linear", "rank_pattern": {"down_proj": 2}, "alpha_pattern": {"qkv_proj": 9}}),
-        ("llama", {"target_modules": ["q_proj", "v_proj"], "layers_to_transform": [0, 2], "use_dora": True}),
-        ("qwen3", {"target_modules": ["o_proj"], "use_rslora": True}),
-    ],
-)
-def test_an_adapter_that_peft_made_is_read(name: str, said: dict[str, Any], tmp_path: Path) -> None:
-    import torch
-    from peft import LoraConfig, get_peft_model
-
-    _, model, params = ours(name)
-    theirs = get_peft_model(copy.deepcopy(transformers_model(name)), LoraConfig(r=4, lora_alpha=6, **said)).eval()
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for weight in theirs.parameters():
-            if weight.requires_grad:
-                weight.add_(0.1 * torch.randn_like(weight))
-    theirs.save_pretrained(tmp_path)
-    found = peft.merge(tmp_path, json.loads((tmp_path / peft.CONFIG).read_text()), model.config, copied(params))
-    assert_same_logits(theirs, model, found)
-
-
 def test_gpt2_as_its_authors_published_it_leaves_out_the_beginning_of_names() -> None:
     family, model, params = ours("gpt2")
     short = {
@@ -480,7 +263,7 @@ def test_gpt2_as_its_authors_published_it_leaves_out_the_beginning_of_names() ->
     assert same(load(Held(short), family.huggingface, model.config), params)
 
 
-@pytest.mark.usefixtures("mesh")
+@pytest.mark.usefixtures("one_device")
 def test_layers_of_several_kinds_decode_as_they_read() -> None:
     """Rounds of three kinds with a rest, through a cache in the training layout, and recomputed."""
     _, model, params = ours("gemma3")
