@@ -113,6 +113,11 @@ def _from_huggingface(tokenizer: HuggingFaceTokenizer) -> Iterator[Metadata]:
     model = state["model"]
     if model["type"] != "BPE":
         raise InputError(f"the model's tokenizer is of the kind {model['type']}, which is not written to GGUF")
+    if not model["merges"]:
+        raise InputError(
+            "the model's tokenizer reads single bytes and merges none, and llama.cpp opens no GGUF file without merges;"
+            " export a Hugging Face folder instead"
+        )
     merges = [tuple(merge.split(" ", 1)) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
     tokens: list[str | None] = [None] * tokenizer.vocab_size
     for text, i in tokenizer.backend.get_vocab(with_added_tokens=True).items():

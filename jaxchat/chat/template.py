@@ -135,6 +135,16 @@ class ChatFormat:
         except jinja2.TemplateError as error:
             raise ChatFormatError(f"the chat template refuses these messages ({error})") from None
 
+    def prompt_text(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[dict[str, Any]] = (),
+        documents: Sequence[dict[str, Any]] = (),
+    ) -> str:
+        """The rendered text that asks for the assistant's next turn, also of a template that knows no such prompt."""
+        header = self._header(tools)
+        return self.text(messages, tools, True, documents) + ("" if header.given else header.text)
+
     def prompt(
         self,
         messages: Sequence[Message],
@@ -142,9 +152,8 @@ class ChatFormat:
         documents: Sequence[dict[str, Any]] = (),
     ) -> list[int]:
         """Ids that ask for the assistant's next turn: `messages` and the header of the reply."""
-        header = self._header(tools)
-        text = self.text(messages, tools, True, documents) + ("" if header.given else header.text)
-        ids, offsets = self.tokenizer.encode_with_offsets(text + header.before_reply + "A")
+        text = self.prompt_text(messages, tools, documents)
+        ids, offsets = self.tokenizer.encode_with_offsets(text + self._header(tools).before_reply + "A")
         inside = [end <= len(text) for _, end in offsets]
         kept = inside.index(False) if False in inside else len(ids)
         if kept < len(ids) and offsets[kept][0] >= len(text):

@@ -17,6 +17,7 @@ import numpy as np
 
 from jaxchat.chat.conversation import read_conversations
 from jaxchat.chat.gguf_vocabulary import reads_alike, vocabulary_metadata
+from jaxchat.chat.modelfile import modelfile
 from jaxchat.errors import InputError
 from jaxchat.files import check_new_file, check_new_folder, check_room, new_file, new_folder, replacing
 from jaxchat.hub import gguf_writing, model_card, proof, safetensors, weights
@@ -61,8 +62,8 @@ def export(
     data: Path | None = None,
 ) -> Exported:
     """Writes MODEL `source` to `out`, which must be free: a GGUF file where its name ends in .gguf, with
-    NAME.verification.json beside it; otherwise a folder with config.json, safetensors, tokenizer, chat template,
-    generation_config.json, a model card, and verification.json.
+    NAME.verification.json and, for Ollama, NAME.Modelfile beside it; otherwise a folder with config.json, safetensors,
+    tokenizer, chat template, generation_config.json, a model card, and verification.json.
 
     `dtype`: float32, bfloat16 or float16, and q8_0 in GGUF; None is what the weights are known in: the half precision
     of a Hugging Face folder that holds nothing else, else float32.
@@ -182,7 +183,11 @@ class _GgufFile:
 
     what = "GGUF"
     dtypes = tuple(gguf_writing.KINDS)
-    check = staticmethod(check_new_file)
+
+    @staticmethod
+    def check(out: Path) -> None:
+        check_new_file(out)
+        check_new_file(_modelfile(out))
 
     @property
     def form(self) -> Format:
@@ -217,6 +222,8 @@ class _GgufFile:
 
     def beside(self, verification: dict[str, Any]) -> None:
         _write_json(self.out.with_name(f"{self.out.stem}.verification.json"), verification)
+        with replacing(_modelfile(self.out)) as file:
+            file.write(modelfile(self.out.name, self.opened.format, generation_config(self.opened)))
 
     def _metadata(self) -> dict[str, Any]:
         opened, config = self.opened, self.opened.config
@@ -233,6 +240,10 @@ class _GgufFile:
             **gguf_sampling(generation_config(opened)),
             **vocabulary_metadata(opened.tokenizer, config.vocab_size, chat.template if chat else None, stops),
         }
+
+
+def _modelfile(out: Path) -> Path:
+    return out.with_suffix(".Modelfile")
 
 
 def _shape_metadata(family: Family, form: Format, config: DecoderConfig) -> dict[str, Any]:

@@ -54,7 +54,8 @@ class HfExport(HfImport):
 
     DIR receives config.json, safetensors, tokenizer, chat template, generation_config.json, a model card and
     verification.json, the proof: what was written is read back and its logits compared with the model's. FILE.gguf
-    holds all of that but the card, and FILE.verification.json beside it the proof. A run that trained an adapter is
+    holds all of that but the card; beside it are the proof, FILE.verification.json, and FILE.Modelfile, of which
+    `ollama create NAME -f FILE.Modelfile` makes a model. A run that trained an adapter is
     written merged or, with --adapter-only, as an adapter that the peft library loads over its base.
     """
 

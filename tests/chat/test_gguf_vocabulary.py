@@ -97,6 +97,14 @@ def test_byte_level_bpe_trained_here_is_refused_for_its_apostrophes(texts: list[
         vocabulary_metadata(tokenizer, 1500)
 
 
+def test_single_bytes_without_merges_are_refused() -> None:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    with pytest.raises(InputError, match=r"merges none, and llama\.cpp opens no GGUF file without merges; export a"):
+        vocabulary_metadata(HuggingFaceTokenizer(backend), 256)
+
+
 def test_a_template_and_a_turns_end_are_written(smollm2: HuggingFaceTokenizer) -> None:
     metadata = vocabulary_metadata(smollm2, 49152, template="{{ messages }}", stop_ids=(2, 5))
     assert metadata["tokenizer.chat_template"] == "{{ messages }}"

@@ -28,12 +28,12 @@ MARKERS = ["<|pad|>", "<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 @pytest.fixture(scope="session")
 def tokenizer() -> HuggingFaceTokenizer:
-    """A real tokenizer of 260 tokens: bytes and ChatML's markers."""
+    """A real tokenizer of 260 tokens: the bytes but one that UTF-8 never has, a pair of them, and ChatML's markers."""
     import tokenizers
     from tokenizers import decoders, models, pre_tokenizers
 
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    backend = tokenizers.Tokenizer(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
+    texts = [*sorted(set(pre_tokenizers.ByteLevel.alphabet()) - {"ÿ"}), "th"]
+    backend = tokenizers.Tokenizer(models.BPE({text: i for i, text in enumerate(texts)}, [("t", "h")]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens([tokenizers.AddedToken(text, special=True) for text in MARKERS])

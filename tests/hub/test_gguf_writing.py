@@ -92,6 +92,8 @@ def test_all_that_travels_along(tmp_path: Path, run: Path) -> None:
     assert metadata["general.sampling.top_k"] == 17
     assert metadata["llama.rope.dimension_count"] == metadata["llama.attention.value_length"] == 8
     assert metadata["llama.vocab_size"] == 260
+    told = (tmp_path / "out.Modelfile").read_text()
+    assert told.startswith('FROM ./out.gguf\nTEMPLATE """') and "PARAMETER top_k 17\n" in told
     export(str(tmp_path / "out.gguf"), tmp_path / "back")
     back = json.loads((tmp_path / "back/generation_config.json").read_text())
     assert back == {key: value for key, value in config.items() if key != "transformers_version"}
@@ -153,6 +155,9 @@ def test_what_is_there_is_not_overwritten(tmp_path: Path, run: Path) -> None:
     with pytest.raises(InputError, match=r"mine\.gguf exists; remove it or name another file"):
         export(str(run), tmp_path / "mine.gguf")
     assert (tmp_path / "mine.gguf").read_text() == "mine"
+    (tmp_path / "other.Modelfile").write_text("FROM ./other.gguf")
+    with pytest.raises(InputError, match=r"other\.Modelfile exists; remove it or name another file"):
+        export(str(run), tmp_path / "other.gguf")
     with pytest.raises(InputError, match=r"to a Hugging Face folder as float32 .* not q8_0"):
         export(str(run), tmp_path / "folder", dtype="q8_0")
 
@@ -175,7 +180,7 @@ def test_what_a_killed_export_left_is_cleared_away(tmp_path: Path, run: Path) ->
     left.mkdir()
     (left / "out.gguf").write_bytes(b"GGUF half")
     export(str(run), tmp_path / "out.gguf")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.gguf", "out.verification.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.Modelfile", "out.gguf", "out.verification.json"]
 
 
 @pytest.mark.slow
