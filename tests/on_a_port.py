@@ -15,7 +15,7 @@ def on_a_port(app: Any) -> Iterator[str]:
     import uvicorn
 
     bound = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_keep_alive=60))
     thread = threading.Thread(target=server.run, args=([bound],), daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{bound.getsockname()[1]}"

@@ -188,7 +188,7 @@ def test_what_is_open_when_time_is_up_is_told(client, service, engine):
         time.sleep(0.01)
     client.portal.call(service.give_up)
     for thread in threads:
-        thread.join(10)
+        thread.join()
     assert code(found[False]) == (503, "shutting_down")
     assert '"shutting_down"' in found[True].text and found[True].text.endswith("data: [DONE]\n\n")
     assert all(ticket.cancelled for ticket in engine.tickets) and not service.open

@@ -31,7 +31,7 @@ def answer(prompt: str) -> str:
 def test_an_example_prints_what_was_answered(live: str, engine: Any, name: str, said: str, expected: list[str]):
     engine.answer = answer
     command = [sys.executable, EXAMPLES / f"{name}.py", f"{live}/v1"]
-    done = subprocess.run(command, input=said, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, input=said, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[: len(expected)] == expected
 

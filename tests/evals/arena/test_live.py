@@ -43,7 +43,7 @@ def test_two_models_answer_what_a_rater_types_and_nobody_is_told_which(
             long = client.post("/arena/ask", json={"text": "x" * 8000})
             assert long.status_code == 400 and "too long" in long.json()["error"]["message"]
         process.send_signal(signal.SIGTERM)
-        assert process.stdout.read().strip() == f"1 ratings in {study}" and process.wait(30) == 0
+        assert process.stdout.read().strip() == f"1 ratings in {study}" and process.wait(120) == 0
     finally:
         process.kill()
         process.wait()

@@ -159,7 +159,8 @@ def test_a_double_click_a_refresh_and_a_lost_answer_count_once(visits):
     page.keyboard.press("1")
     after(page, question)
     question = shown(page)
-    page.evaluate("document.querySelector('.verdict.b').click(); location.reload()")
+    with page.expect_navigation():
+        page.evaluate("document.querySelector('.verdict.b').click(); location.reload()")
     page.locator(".answer").first.wait_for()
     rated = len(read_judged(arena.arena.folder, arena.arena.store))
     lost = []
