@@ -25,18 +25,20 @@ from jaxchat.chat.tokenizer import Tokenizer
 from jaxchat.errors import InputError
 from jaxchat.models.decoder import Model, Params
 from jaxchat.models.decoding import Weights
+from jaxchat.sample.groups import groups
 from jaxchat.sample.request import ClosedError, FinishReason, OnDelta, PromptTooLongError, QueueFullError, Request
 from jaxchat.sample.rows import Row
 from jaxchat.sample.runner import FEW, Runner, Said, Seat
 from jaxchat.sample.speculation import HOPE, Speculation, guesses
 from jaxchat.sample.steps import DISPATCH, TOP
 from jaxchat.sample.text import Writer
+from jaxchat.sample.times import Shape
 from jaxchat.sample.waiting import Waiting
 
 log = logging.getLogger(__name__)
 
 DISPATCH_SECONDS = 0.1  # what is chosen between two looks by the host takes about so long
-PATIENCE = 2.0  # steps of those who write, that a piece of one prompt may take
+PATIENCE = 2.0  # tokens of everyone who writes, in whose time a piece of one prompt is read
 
 
 @dataclass(eq=False)
@@ -82,7 +84,7 @@ class _Job:
     on_delta: OnDelta
     writer: Writer
     begun: float
-    row: Row | None = None
+    taken: Row | None = None
     rightly: float = 2.0  # how many guessed tokens were right, lately
 
     @property
@@ -90,14 +92,18 @@ class _Job:
         return self.ticket.request
 
     @property
+    def row(self) -> Row:
+        """Of the cache, once it has one."""
+        assert self.taken is not None
+        return self.taken
+
+    @property
     def unread(self) -> Sequence[int]:
         """What of the prompt is still to be read before its last token, which the first step of the answer reads."""
-        assert self.row is not None
         return self.request.prompt[len(self.row.held) : -1] if not self.writer.token_ids else ()
 
     def seat(self) -> Seat:
         """What its next step begins from."""
-        assert self.row is not None
         request, said = self.request, self.writer.token_ids
         mask = None if request.constraint is None else np.asarray(request.constraint.mask()).view(np.int32).reshape(-1)
         token = said[-1] if said else request.prompt[-1]
@@ -331,7 +337,7 @@ class Engine:
                 job = self._waiting.pop()
                 prompt = job.request.prompt
                 taken = self._rows.take(() if self._runner.reads_whole else prompt)
-                job.row, job.ticket.reused = taken.row, taken.reused
+                job.taken, job.ticket.reused = taken.row, taken.reused
                 self._running.append(job)
                 self._counts["prompt_tokens"] += len(prompt)
                 self._counts["reused_tokens"] += taken.reused
@@ -342,29 +348,44 @@ class Engine:
     def _read(self, reading: list[_Job]) -> None:
         """Reads a piece of the prompts that have waited longest: the shape that reads most in its time, of those that
         keep who writes waiting no longer than PATIENCE for each prompt that is to be read."""
-        runner = self._runner
+        runner, cost = self._runner, self._runner.times.cost
         if runner.reads_whole:
             job = reading[0]
-            assert job.row is not None
             runner.read({job.row: job.unread}, next(T for _, T in runner.pieces if len(job.unread) <= T))
             return
         writing = [job for job in self._running if not job.unread]
-        patience = PATIENCE * len(reading) * self._write_seconds(writing) if writing else float("inf")
+        patience = float("inf")
+        if writing:
+            patience = PATIENCE * len(reading) * sum(cost(self._shape(part)) for part in self._groups(writing))
 
         def pieces(size: int, T: int) -> dict[Row, Sequence[int]]:
-            some = reading[: size * self._rows.shards]
-            return {job.row: job.unread[:T] for job in some if job.row is not None}
+            return {job.row: job.unread[:T] for job in reading[: size * self._rows.shards]}
 
-        def speed(size: int, T: int) -> float:
-            tokens = sum(map(len, pieces(size, T).values()))
-            return tokens / (runner.read_seconds(size, T) or size * T)
-
-        bearable = [shape for shape in runner.pieces if runner.read_seconds(*shape) <= patience]
-        size, T = max(bearable or runner.pieces[:1], key=lambda shape: speed(*shape))
-        runner.read(pieces(size, T), T)
+        some = [(pieces(size, T), T) for size, T in runner.pieces]
+        costs = [cost(runner.reading(*each)) for each in some]
+        speeds = [sum(map(len, each.values())) / cost for (each, _), cost in zip(some, costs, strict=True)]
+        bearable = [i for i, cost in enumerate(costs) if cost <= patience] or [0]
+        runner.read(*some[max(bearable, key=lambda i: speeds[i])])
 
     def _write(self, writing: list[_Job]) -> None:
         """A few tokens more for every one of these."""
+        parts = self._groups(writing)
+        hurried = len(writing) < len(self._running) or any(job.request.constraint is not None for job in writing)
+        known = sum(self._runner.times.seconds(self._shape(part)) for part in parts)
+        affordable = int(DISPATCH_SECONDS / known) if known and not hurried else 1
+        for part in parts:
+            self._write_together(part, max(1, min(affordable, DISPATCH)))
+
+    def _groups(self, writing: list[_Job]) -> list[list[_Job]]:
+        """Whose steps are taken together."""
+        runner = self._runner
+        return groups(writing, lambda job: runner.next_span(job.row), lambda some: runner.times.cost(self._shape(some)))
+
+    def _shape(self, writing: list[_Job]) -> Shape:
+        return self._runner.writing([job.row for job in writing])
+
+    def _write_together(self, writing: list[_Job], count: int) -> None:
+        """Up to `count` tokens more for each of these, in one step or as many at once as are guessed rightly."""
         seats = []
         for job in list(writing):
             try:
@@ -375,28 +396,20 @@ class Engine:
                 self._end(job, "failed")
         if not writing:
             return
-        hurried = any(seat.mask is not None for seat in seats) or len(writing) < len(self._running)
-        known = self._write_seconds(writing)
-        affordable = int(DISPATCH_SECONDS / known) if known and not hurried else 1
-        wanted = max(job.writer.wants for job in writing)
         found = self._guessed(writing, seats)
         if found is None:
-            found = self._runner.write(seats, max(1, min(wanted, affordable, DISPATCH)))
+            found = self._runner.write(seats, min(count, max(seat.left for seat in seats)))
         for job, said in zip(writing, found, strict=True):
             self._hear(job, said)
-
-    def _write_seconds(self, writing: list[_Job]) -> float:
-        """What a token for each of these takes, as far as is known; 0 where nothing is."""
-        held = (len(job.row.held) for job in writing if job.row is not None)
-        return self._runner.write_seconds(len(writing), max(held, default=0))
 
     def _guessed(self, writing: list[_Job], seats: list[Seat]) -> list[Said] | None:
         """What a guess for each brings, where it can be expected to bring more than the same time without."""
         runner = self._runner
-        if self._guesses is None or runner.size(len(seats)) > FEW or any(seat.mask is not None for seat in seats):
+        shape = runner.verifying([seat.row for seat in seats])
+        if self._guesses is None or shape.rows > FEW or any(seat.mask is not None for seat in seats):
             return None
-        before, after = self._write_seconds(writing), runner.verify_seconds(len(seats))
-        if before and len(writing) * after > before * sum(1 + job.rightly for job in writing):
+        before, after = runner.times.cost(self._shape(writing)), runner.times.cost(shape)
+        if len(writing) * after > before * sum(1 + job.rightly for job in writing):
             for job in writing:
                 job.rightly += HOPE
             return None
@@ -414,7 +427,6 @@ class Engine:
     def _hear(self, job: _Job, said: Said) -> None:
         """Takes what was chosen for one request, and tells it."""
         row, writer, request = job.row, job.writer, job.request
-        assert row is not None
         tops = [tuple(zip(*top))[: request.top_logprobs] for top in said.tops]
         begin = len(writer.token_ids)
         last = writer.token_ids[-1] if begin else request.prompt[-1]
@@ -449,8 +461,8 @@ class Engine:
         """Ends an answer, for this reason where it has not ended by itself, and frees its row."""
         job.writer.end(reason)
         with self._changed:
-            if job.row is not None:
-                self._rows.release(job.row)
+            if job.taken is not None:
+                self._rows.release(job.taken)
             if job in self._running:
                 self._running.remove(job)
             self._finished[str(job.writer.finish_reason)] += 1

@@ -6,7 +6,7 @@ R rows of a step, T tokens of a piece, C tokens of a dispatch, D devices that ho
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,9 @@ from jaxchat.models.decoding import Weights, for_decoding
 from jaxchat.progress import Bar
 from jaxchat.sample import steps
 from jaxchat.sample.methods import Sampling, methods
+from jaxchat.sample.room import cache_bytes
 from jaxchat.sample.rows import Row, Rows
+from jaxchat.sample.times import Shape, Times
 
 # Rows of each device and tokens of each that are read at once: a piece of a prompt between the tokens of others,
 # several short prompts, and a large piece where nobody waits.
@@ -85,26 +87,21 @@ class Runner:
         self._spans = [*_powers(FIRST_SPAN, FACTOR, context), context]
         self._stops = np.array(sorted(stop_ids) or [-1], np.int32)
         self._state: steps.State | None = None
-        self._compiled: set[tuple[Any, ...]] = set()
-        self._seconds: dict[tuple[Any, ...], float] = {}
+        weights = sum(leaf.nbytes for leaf in jax.tree.leaves(self.params))
+        self.times = Times(weights, cache_bytes(self.model, 1, 1))
 
     def compile(self, *, verifies: bool = False) -> None:
-        """Compiles all that will run, with a bar, and measures it. verifies: drafts as well."""
-        readings = [(size, T, span) for size, T in self.pieces for span in self._spans if span >= min(T, self.context)]
-        writings = [(size, span) for size in self.sizes for span in self._spans]
-        verifying = [(size, span) for size, span in writings if verifies and size <= FEW]
-        count = len(readings) + len(writings) + len(verifying) + len(self._spans) + 1
-        with jax.set_mesh(self.mesh), Bar("compiling", count, "steps") as bar:
-            for size, T, span in readings:
-                for _ in range(2):  # once to compile, once to measure
-                    self._read(size, T, span, {})
-                bar.advance()
-            for size, span in writings:
-                self._write([], size, span, 0)
-                bar.advance()
-            for size, span in verifying:
-                for _ in range(2):
-                    self._verify([], [], size, span)
+        """Compiles all that will run, with a bar, and measures it; before anything was read. verifies: drafts as
+        well."""
+        shapes = [Shape("read", size, T, span) for size, T in self.pieces for span in self._spans if span >= T]
+        shapes += [Shape("write", size, 1, span) for size in self.sizes for span in self._spans]
+        if verifies:
+            few = [size for size in self.sizes if size <= FEW]
+            shapes += [Shape("verify", size, 1 + DRAFT, span) for size in few for span in self._spans]
+        with jax.set_mesh(self.mesh), Bar("compiling", len(shapes) + len(self._spans) + 1, "steps") as bar:
+            for shape in shapes:
+                for _ in range(3):  # once to compile, twice to measure
+                    self._idle(shape)
                 bar.advance()
             for span in self._spans:
                 self._copy(span, *np.zeros((2, self.rows.shards), np.int32))
@@ -112,42 +109,39 @@ class Runner:
             self._remember(0, (), ())
             bar.advance()
 
-    def read_seconds(self, size: int, T: int) -> float:
-        """What reading pieces of this shape takes, as far as is known."""
-        return self._seconds.get(("read", size, T), 0.0)
+    def reading(self, pieces: Mapping[Row, Sequence[int]], T: int) -> Shape:
+        """Of the step that reads these, T tokens of each at most."""
+        most = max(T, *(len(row.held) + len(piece) for row, piece in pieces.items()))
+        return Shape("read", self.rows.size(pieces, self.sizes), T, self._span(most))
 
-    def write_seconds(self, count: int, reach: int) -> float:
-        """What a token for so many rows takes, of which the longest has `reach` tokens, as far as is known; 0 where
-        nothing is."""
-        return self._seconds.get(("write", self.size(count), self._span(reach + 1)), 0.0)
+    def writing(self, rows: Collection[Row]) -> Shape:
+        """Of the step that writes the next token of each of these."""
+        return Shape("write", self.rows.size(rows, self.sizes), 1, max(map(self.next_span, rows)))
 
-    def verify_seconds(self, count: int) -> float:
-        """What a token and a draft for so many rows take, as far as is known; 0 where nothing is."""
-        return self._seconds.get(("verify", self.size(count)), 0.0)
+    def verifying(self, rows: Collection[Row]) -> Shape:
+        """Of the step that verifies a draft for each of these."""
+        most = max(len(row.held) for row in rows) + 1 + DRAFT
+        return Shape("verify", self.rows.size(rows, self.sizes), 1 + DRAFT, self._span(most))
 
-    def size(self, count: int) -> int:
-        """Rows of each device in a step for so many rows, if they lie evenly."""
-        return next(size for size in self.sizes if size * self.rows.shards >= count)
+    def next_span(self, row: Row) -> int:
+        """How many slots are looked at for a row's next token."""
+        return self._span(len(row.held) + 1)
 
     def read(self, pieces: dict[Row, Sequence[int]], T: int) -> None:
         """Reads up to T more tokens of some rows."""
-        size = self.rows.size(pieces, self.sizes)
-        most = max(len(row.held) + len(piece) for row, piece in pieces.items())
-        self._read(size, T, self._span(most), pieces)
+        self._read(self.reading(pieces, T), pieces)
         for row, piece in pieces.items():
             row.held += piece
 
     def write(self, seats: list[Seat], count: int) -> list[Said]:
-        """Up to `count` tokens more for each of some rows, none after one that ends it."""
-        size = self.rows.size([seat.row for seat in seats], self.sizes)
-        span = self._span(max(seat.position for seat in seats) + count)
-        return self._write(seats, size, span, count)
+        """Up to `count` tokens more for each of some rows, none after one that ends it, and as many as can be written
+        without looking over more slots than the first needs."""
+        shape = self.writing([seat.row for seat in seats])
+        return self._write(shape, seats, min(count, shape.span - max(seat.position for seat in seats)))
 
     def verify(self, seats: list[Seat], drafts: Sequence[Sequence[int]]) -> list[Said]:
         """One token more for each of some rows, and one for each that was drafted rightly."""
-        size = self.rows.size([seat.row for seat in seats], self.sizes)
-        span = self._span(max(seat.position for seat in seats) + DRAFT + 1)
-        return self._verify(seats, drafts, size, span)
+        return self._verify(self.verifying([seat.row for seat in seats]), seats, drafts)
 
     def copy(self, source: Row, row: Row, count: int) -> None:
         """Puts what one row has read, its first `count` tokens, into another on the same device."""
@@ -169,6 +163,16 @@ class Runner:
         tokens_1T[0, : len(prompt)] = prompt
         return np.asarray(steps.pooled(self.model, self.params, tokens_1T, np.int32(len(prompt))))
 
+    def _idle(self, shape: Shape) -> None:
+        """A step of this shape that leaves nothing behind: what it writes is written over."""
+        nobody = Seat(self.rows.all[0], 0, 0, 1, _NOBODY)
+        if shape.kind == "read":
+            self._read(shape, {})
+        elif shape.kind == "write":
+            self._write(shape, [nobody], 1)
+        else:
+            self._verify(shape, [], [])
+
     def _copy(self, span: int, from_D: np.ndarray, to_D: np.ndarray) -> None:
         state = self._made()
         places = (self._place(x, "batch") for x in (from_D, to_D))
@@ -183,9 +187,10 @@ class Runner:
         history = steps.remember(self.model, state.history, number, asked_V, bias_V)
         self._state = replace(state, history=history)
 
-    def _read(self, size: int, T: int, span: int, pieces: dict[Row, Sequence[int]]) -> None:
-        rows_R, seated = self.rows.seats(pieces, size)
-        tokens_RT, positions_RT = np.zeros((len(seated), T), np.int32), np.full((len(seated), T), -1, np.int32)
+    def _read(self, shape: Shape, pieces: dict[Row, Sequence[int]]) -> None:
+        rows_R, seated = self.rows.seats(pieces, shape.rows)
+        tokens_RT = np.zeros((len(seated), shape.tokens), np.int32)
+        positions_RT = np.full_like(tokens_RT, -1)
         for seat, row in enumerate(seated):
             if row is not None:
                 piece = pieces[row]
@@ -194,37 +199,36 @@ class Runner:
         state, begun = self._made(), time.monotonic()
         cache = steps.read(
             self.model,
-            span,
+            shape.span,
             self.params,
             state.cache,
             None if rows_R is None else self._place(rows_R, "batch"),
             *(self._place(x, "batch", "sequence") for x in (tokens_RT, positions_RT)),
         )
         self._state = jax.block_until_ready(replace(state, cache=cache))
-        self._measured(("read", size, T), span, time.monotonic() - begun)
+        self._took(shape, time.monotonic() - begun)
 
-    def _write(self, seats: list[Seat], size: int, span: int, count: int) -> list[Said]:
-        batch, at = self._batch(seats, size)
+    def _write(self, shape: Shape, seats: list[Seat], count: int) -> list[Said]:
+        batch, at = self._batch(seats, shape.rows)
         begun = time.monotonic()
         self._state, chosen, made = steps.advance(
-            self.model, span, self.params, self._made(), batch, np.int32(count), self._stops
+            self.model, shape.span, self.params, self._made(), batch, np.int32(count), self._stops
         )
         chosen, made = jax.tree.map(np.asarray, chosen), int(made)
-        if made:  # the first that says something is slow, as the first of any step is
-            self._measured(("write", size, span), span, (time.monotonic() - begun) / made)
+        self._took(shape, (time.monotonic() - begun) / made)
         return [_said(seat, chosen, place, made) for seat, place in zip(seats, at, strict=True)]
 
-    def _verify(self, seats: list[Seat], drafts: Sequence[Sequence[int]], size: int, span: int) -> list[Said]:
-        batch, at = self._batch(seats, size)
-        draft_RG = np.full((size * self.rows.shards, DRAFT), -1, np.int32)
+    def _verify(self, shape: Shape, seats: list[Seat], drafts: Sequence[Sequence[int]]) -> list[Said]:
+        batch, at = self._batch(seats, shape.rows)
+        draft_RG = np.full((shape.rows * self.rows.shards, DRAFT), -1, np.int32)
         for place, draft in zip(at, drafts, strict=True):
             draft_RG[place, : len(draft)] = draft
         begun = time.monotonic()
         self._state, chosen, made_R = steps.verify(
-            self.model, span, self.params, self._made(), batch, self._place(draft_RG, "batch", "sequence")
+            self.model, shape.span, self.params, self._made(), batch, self._place(draft_RG, "batch", "sequence")
         )
         chosen, made_R = jax.tree.map(np.asarray, chosen), np.asarray(made_R)
-        self._measured(("verify", size), span, time.monotonic() - begun)
+        self._took(shape, time.monotonic() - begun)
         return [_said(seat, chosen, place, int(made_R[place])) for seat, place in zip(seats, at, strict=True)]
 
     def _batch(self, seats: list[Seat], size: int) -> tuple[steps.Batch, list[int]]:
@@ -258,15 +262,10 @@ class Runner:
         places = {row: place for place, row in enumerate(rows)}
         return jax.tree.map(lambda x: self._place(x, *axes[x.ndim]), batch), [places[seat.row] for seat in seats]
 
-    def _measured(self, what: tuple[Any, ...], span: int, seconds: float) -> None:
-        """Keeps what a step took, unless it was compiled just then. Where several processes share the work none does:
-        what they decide by it must be the same."""
-        if jax.process_count() > 1:
-            return
-        if (what, span) in self._compiled:
-            known = self._seconds.get(what, seconds)
-            self._seconds[what] = 0.7 * known + 0.3 * seconds
-        self._compiled.add((what, span))
+    def _took(self, shape: Shape, seconds: float) -> None:
+        """Where several processes share the work no times are kept: what they decide by them must be the same."""
+        if jax.process_count() == 1:
+            self.times.took(shape, seconds)
 
     def _made(self) -> steps.State:
         if self._state is None:

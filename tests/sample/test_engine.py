@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 from jaxchat.sample import steps
-from jaxchat.sample.engine import Engine, Ticket
+from jaxchat.sample.engine import PATIENCE, Engine, Ticket
 from jaxchat.sample.generate import generate
 from jaxchat.sample.methods import Sampling
 from jaxchat.sample.request import ClosedError, Delta, PromptTooLongError, QueueFullError, Request
+from jaxchat.sample.runner import Said, Seat
 from jaxchat.sample.speculation import Draft, Lookup
+from jaxchat.sample.times import Shape
 from jaxchat.testing import ByteTokenizer
 from tests.sample.conftest import MODEL, ONE
 
@@ -106,11 +108,15 @@ def test_guessing_changes_no_token(engine, params, by, sampling):
         assert guessing.stats().guessed_tokens > 0
 
 
-def test_a_long_prompt_is_read_in_pieces_between_others_tokens(params, monkeypatch):
+@pytest.mark.parametrize("bearable", [32, 256])
+def test_a_long_prompt_is_read_in_pieces_between_others_tokens(params, monkeypatch, bearable):
+    """In pieces that take no longer than who writes may be kept waiting."""
     with Engine(MODEL, params, ByteTokenizer(), ONE, slots=2) as engine:
         runner, order = engine._runner, []
         read, write = runner.read, runner.write
-        monkeypatch.setattr(runner, "read", lambda pieces, T: (order.append("piece"), read(pieces, T)))
+        costs = {"read": lambda shape: shape.rows * shape.tokens, "write": lambda shape: bearable / PATIENCE}
+        monkeypatch.setattr(runner.times, "cost", lambda shape: costs[shape.kind](shape))
+        monkeypatch.setattr(runner, "read", lambda pieces, T: (order.append(T), read(pieces, T)))
         monkeypatch.setattr(runner, "write", lambda seats, count: (order.append("tokens"), write(seats, count))[1])
         begun = threading.Event()
         stream = Heard(
@@ -123,9 +129,47 @@ def test_a_long_prompt_is_read_in_pieces_between_others_tokens(params, monkeypat
         assert long.reason == "length"
         stream.ticket.cancel()
         assert stream.reason  # it may have ended just before
-    pieces = [at for at, what in enumerate(order) if what == "piece"][1:]
-    assert len(pieces) >= 2
+    pieces = [at for at, what in enumerate(order) if isinstance(what, int)][1:]
+    assert len(pieces) >= 500 // bearable
+    assert all(order[at] <= bearable for at in pieces)
     assert all("heard" in order[one:other] for one, other in pairwise(pieces))
+
+
+APART = {True: lambda shape: 1e-6 * shape.rows * shape.span, False: lambda shape: 1e-3}
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_rows_that_are_written_apart_say_the_same(engine, monkeypatch, apart):
+    """To the bit; no step looks over more slots than its rows need, and every turn writes everyone once."""
+    lengths = (3, 90, 120, 126, 300)
+    each = [replace(GREEDY, max_tokens=40, seed=i, temperature=i % 2) for i in range(5)]
+    alone = [generate(engine, [prompt(length)], one)[0] for length, one in zip(lengths, each, strict=True)]
+    runner, turns = engine._runner, []
+    write, step = engine._write, runner._write
+
+    def note_turn(writing: list) -> None:
+        turns.append(({job.row for job in writing}, []))
+        write(writing)
+
+    def note_step(shape: Shape, seats: list[Seat], count: int) -> list[Said]:
+        spans = {runner.next_span(seat.row) for seat in seats}
+        last = max(seat.position for seat in seats) + count
+        turns[-1][1].append(([seat.row for seat in seats], spans, shape.span, last))
+        return step(shape, seats, count)
+
+    monkeypatch.setattr(engine, "_write", note_turn)
+    monkeypatch.setattr(runner, "_write", note_step)
+    monkeypatch.setattr(runner.times, "cost", APART[apart])
+    together = generate(engine, [prompt(length) for length in lengths], each)
+    for one, other in zip(alone, together, strict=True):
+        assert (one.token_ids, one.logprobs) == (other.token_ids, other.logprobs)
+    for rows, taken in turns:
+        assert sorted(row.number for some, *_ in taken for row in some) == sorted(row.number for row in rows)
+        assert len(taken) == 1 or apart
+        for _, spans, span, last in taken:
+            assert last <= span == max(spans)
+    assert max(len(rows) for rows, _ in turns) == 5
+    assert max(len(taken) for _, taken in turns) == 1 + apart
 
 
 def test_cancelling_ends_one_answer_and_frees_its_row(engine):
