@@ -346,8 +346,9 @@ class Engine:
             self._runner.begin(taken.row, prompt, job.request.sampling)
 
     def _read(self, reading: list[_Job]) -> None:
-        """Reads a piece of the prompts that have waited longest: the shape that reads most in its time, of those that
-        keep who writes waiting no longer than PATIENCE for each prompt that is to be read."""
+        """Reads a piece of the prompts that have waited longest: of the shape that would read all of them at the
+        greatest speed, of those that keep who writes waiting no longer than PATIENCE for each prompt that is to be
+        read."""
         runner, cost = self._runner, self._runner.times.cost
         if runner.reads_whole:
             job = reading[0]
@@ -361,11 +362,14 @@ class Engine:
         def pieces(size: int, T: int) -> dict[Row, Sequence[int]]:
             return {job.row: job.unread[:T] for job in reading[: size * self._rows.shards]}
 
-        some = [(pieces(size, T), T) for size, T in runner.pieces]
-        costs = [cost(runner.reading(*each)) for each in some]
-        speeds = [sum(map(len, each.values())) / cost for (each, _), cost in zip(some, costs, strict=True)]
-        bearable = [i for i, cost in enumerate(costs) if cost <= patience] or [0]
-        runner.read(*some[max(bearable, key=lambda i: speeds[i])])
+        def speed(size: int, T: int) -> float:
+            left = [len(job.unread) for job in reading[: size * self._rows.shards]]
+            return sum(left) / (-(-max(left) // T) * costs[size, T])
+
+        costs = {(size, T): cost(runner.reading(pieces(size, T), T)) for size, T in runner.pieces}
+        bearable = [shape for shape in runner.pieces if costs[shape] <= patience]
+        size, T = max(bearable or runner.pieces[:1], key=lambda shape: speed(*shape))
+        runner.read(pieces(size, T), T)
 
     def _write(self, writing: list[_Job]) -> None:
         """A few tokens more for every one of these."""

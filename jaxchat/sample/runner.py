@@ -24,9 +24,10 @@ from jaxchat.sample.room import cache_bytes
 from jaxchat.sample.rows import Row, Rows
 from jaxchat.sample.times import Shape, Times
 
-# Rows of each device and tokens of each that are read at once: a piece of a prompt between the tokens of others,
-# several short prompts, and a large piece where nobody waits.
-PIECES = ((1, 32), (4, 32), (1, 256))
+# Rows of each device and tokens of each that are read at once: pieces of a prompt between the tokens of others, the
+# smallest where what was read before is long; several short prompts; and a large piece where nobody waits.
+PIECES = ((1, 16), (1, 32), (4, 32), (4, 64), (1, 256))
+FIRST_PIECE = 32  # tokens of a whole prompt that is read at once
 FACTOR = 4  # from one number of rows, or one length of what is looked at, to the next
 FIRST_SPAN = 128
 DRAFT = 7  # tokens that are guessed and then read at once
@@ -80,7 +81,7 @@ class Runner:
         self.sizes = [*_powers(1, FACTOR, each), each]
         # LongRope turns all of a prompt by how long it is, so that a prompt cannot be read before its length is known.
         self.reads_whole = any(kind.rotary and isinstance(kind.rotary.scaling, LongRope) for kind in model.config.kinds)
-        shapes = [(1, T) for T in (*_powers(PIECES[0][1], FACTOR, context), context)] if self.reads_whole else PIECES
+        shapes = [(1, T) for T in (*_powers(FIRST_PIECE, FACTOR, context), context)] if self.reads_whole else PIECES
         self.pieces = sorted(
             {(min(size, each), min(T, context)) for size, T in shapes}, key=lambda one: one[0] * one[1]
         )

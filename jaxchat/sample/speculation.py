@@ -99,9 +99,10 @@ class Drafted:
         rows = [runner.rows.all[seat.row.number] for seat in seats]
         for row, said in zip(rows, tokens, strict=True):
             row.held = row.held[: common(row.held, said[:-1])]
-            while len(row.held) < len(said) - 1:
-                T = next(T for size, T in runner.pieces if size == 1)
-                runner.read({row: said[len(row.held) : -1][:T]}, T)
+            while unread := said[len(row.held) : -1]:
+                lengths = [T for size, T in runner.pieces if size == 1]
+                T = next((T for T in lengths if len(unread) <= T), lengths[-1])
+                runner.read({row: unread[:T]}, T)
         asked = [_plain(replace(seat, row=row, left=DRAFT)) for seat, row in zip(seats, rows, strict=True)]
         found = [one.token_ids for one in runner.write(asked, DRAFT)]
         for row, seat, guessed in zip(rows, seats, found, strict=True):
