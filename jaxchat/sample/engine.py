@@ -352,24 +352,27 @@ class Engine:
         runner, cost = self._runner, self._runner.times.cost
         if runner.reads_whole:
             job = reading[0]
-            runner.read({job.row: job.unread}, next(T for _, T in runner.pieces if len(job.unread) <= T))
+            T = next(T for _, T in runner.pieces if len(job.unread) <= T)
+            runner.read({job.row: job.unread}, 1, T)
             return
         writing = [job for job in self._running if not job.unread]
         patience = float("inf")
         if writing:
             patience = PATIENCE * len(reading) * sum(cost(self._shape(part)) for part in self._groups(writing))
 
-        def pieces(size: int, T: int) -> dict[Row, Sequence[int]]:
-            return {job.row: job.unread[:T] for job in reading[: size * self._rows.shards]}
+        unread = {job.row: job.unread for job in reading}
+
+        def some(size: int, T: int) -> dict[Row, Sequence[int]]:
+            return {row: unread[row][:T] for row in self._rows.first(unread, size)}
 
         def speed(size: int, T: int) -> float:
-            left = [len(job.unread) for job in reading[: size * self._rows.shards]]
+            left = [len(unread[row]) for row in some(size, T)]
             return sum(left) / (-(-max(left) // T) * costs[size, T])
 
-        costs = {(size, T): cost(runner.reading(pieces(size, T), T)) for size, T in runner.pieces}
-        bearable = [shape for shape in runner.pieces if costs[shape] <= patience]
-        size, T = max(bearable or runner.pieces[:1], key=lambda shape: speed(*shape))
-        runner.read(pieces(size, T), T)
+        costs = {(size, T): cost(runner.reading(some(size, T), size, T)) for size, T in runner.pieces}
+        bearable = [piece for piece in runner.pieces if costs[piece] <= patience] or runner.pieces[:1]
+        size, T = max(bearable, key=lambda piece: speed(*piece))
+        runner.read(some(size, T), size, T)
 
     def _write(self, writing: list[_Job]) -> None:
         """A few tokens more for every one of these."""

@@ -70,6 +70,13 @@ class Rows:
         self.touch(row)
         row.busy = False
 
+    def first(self, rows: Iterable[Row], size: int) -> list[Row]:
+        """The first of these, so many on each shard at most."""
+        some: dict[int, list[Row]] = {}
+        for row in rows:
+            some.setdefault(self._shard(row), []).append(row)
+        return [row for each in some.values() for row in each[:size]]
+
     def size(self, rows: Iterable[Row], sizes: Sequence[int]) -> int:
         """The smallest of `sizes` that holds these rows, in seats on each shard."""
         most = max(Counter(map(self._shard, rows)).values())

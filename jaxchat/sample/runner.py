@@ -26,7 +26,7 @@ from jaxchat.sample.times import Shape, Times
 
 # Rows of each device and tokens of each that are read at once: pieces of a prompt between the tokens of others, the
 # smallest where what was read before is long; several short prompts; and a large piece where nobody waits.
-PIECES = ((1, 16), (1, 32), (4, 32), (4, 64), (1, 256))
+PIECES = ((1, 16), (1, 32), (4, 32), (1, 256))
 FIRST_PIECE = 32  # tokens of a whole prompt that is read at once
 FACTOR = 4  # from one number of rows, or one length of what is looked at, to the next
 FIRST_SPAN = 128
@@ -110,10 +110,10 @@ class Runner:
             self._remember(0, (), ())
             bar.advance()
 
-    def reading(self, pieces: Mapping[Row, Sequence[int]], T: int) -> Shape:
-        """Of the step that reads these, T tokens of each at most."""
+    def reading(self, pieces: Mapping[Row, Sequence[int]], size: int, T: int) -> Shape:
+        """Of the step that reads these: of `size` rows of each device at most, T tokens of each at most."""
         most = max(T, *(len(row.held) + len(piece) for row, piece in pieces.items()))
-        return Shape("read", self.rows.size(pieces, self.sizes), T, self._span(most))
+        return Shape("read", size, T, self._span(most))
 
     def writing(self, rows: Collection[Row]) -> Shape:
         """Of the step that writes the next token of each of these."""
@@ -128,9 +128,9 @@ class Runner:
         """How many slots are looked at for a row's next token."""
         return self._span(len(row.held) + 1)
 
-    def read(self, pieces: dict[Row, Sequence[int]], T: int) -> None:
-        """Reads up to T more tokens of some rows."""
-        self._read(self.reading(pieces, T), pieces)
+    def read(self, pieces: dict[Row, Sequence[int]], size: int, T: int) -> None:
+        """Reads more tokens of some rows; size and T as `reading` has them."""
+        self._read(self.reading(pieces, size, T), pieces)
         for row, piece in pieces.items():
             row.held += piece
 

@@ -102,7 +102,7 @@ class Drafted:
             while unread := said[len(row.held) : -1]:
                 lengths = [T for size, T in runner.pieces if size == 1]
                 T = next((T for T in lengths if len(unread) <= T), lengths[-1])
-                runner.read({row: unread[:T]}, T)
+                runner.read({row: unread[:T]}, 1, T)
         asked = [_plain(replace(seat, row=row, left=DRAFT)) for seat, row in zip(seats, rows, strict=True)]
         found = [one.token_ids for one in runner.write(asked, DRAFT)]
         for row, seat, guessed in zip(rows, seats, found, strict=True):

@@ -116,7 +116,7 @@ def test_a_long_prompt_is_read_in_pieces_between_others_tokens(params, monkeypat
         read, write = runner.read, runner.write
         costs = {"read": lambda shape: shape.rows * shape.tokens, "write": lambda shape: bearable / PATIENCE}
         monkeypatch.setattr(runner.times, "cost", lambda shape: costs[shape.kind](shape))
-        monkeypatch.setattr(runner, "read", lambda pieces, T: (order.append(T), read(pieces, T)))
+        monkeypatch.setattr(runner, "read", lambda pieces, size, T: (order.append(T), read(pieces, size, T)))
         monkeypatch.setattr(runner, "write", lambda seats, count: (order.append("tokens"), write(seats, count))[1])
         begun = threading.Event()
         stream = Heard(
@@ -310,7 +310,7 @@ def test_embeddings_are_means_of_hidden_states(engine, params):
 
 
 def test_all_shapes_are_compiled_ahead(params):
-    model = replace(MODEL, config=replace(MODEL.config, context_length=128))
+    model = replace(MODEL, config=replace(MODEL.config, context_length=140))
     with Engine(model, params, ByteTokenizer(), ONE, slots=2, speculation=Lookup()) as engine:
         engine.compile()
 
@@ -318,5 +318,6 @@ def test_all_shapes_are_compiled_ahead(params):
             return [step._cache_size() for step in (steps.read, steps.advance, steps.verify)]
 
         before = compiled()
-        generate(engine, [prompt(3), prompt(100), prompt(60), prompt(4) * 9], GREEDY)
+        generate(engine, [prompt(3), prompt(100), prompt(60), prompt(4) * 9, prompt(125)], GREEDY)
+        generate(engine, [prompt(135)], GREEDY)
         assert compiled() == before
