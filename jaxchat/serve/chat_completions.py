@@ -222,7 +222,7 @@ def _logprobs(delta: Delta, prepared: Prepared) -> dict[str, Any] | None:
     model, rows = prepared.model, []
     tops = delta.top_logprobs or ((),) * len(delta.token_ids)
     for token, logprob, top in zip(delta.token_ids, delta.logprobs, tops):
-        if token not in model.ends:
+        if token not in model.ends or prepared.asked.ignore_eos:
             likely = [_token(model, other, value) for other, value in top]
             rows.append({**_token(model, token, logprob), "top_logprobs": likely})
     return {"content": rows, "refusal": None}

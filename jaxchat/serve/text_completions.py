@@ -82,7 +82,7 @@ class _Choice:
         model, new = self.prepared.model, _no_logprobs()
         tops = delta.top_logprobs or ((),) * len(delta.token_ids)
         for token, logprob, top in zip(delta.token_ids, delta.logprobs, tops):
-            if token in model.ends:
+            if token in model.ends and not self.prepared.asked.ignore_eos:
                 continue
             spelled = _spelled(model.token_bytes(token))
             new["tokens"].append(spelled)

@@ -7,6 +7,7 @@ import json
 import logging
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -193,6 +194,28 @@ def test_what_is_open_when_time_is_up_is_told(client, service, engine):
     assert '"shutting_down"' in found[True].text and found[True].text.endswith("data: [DONE]\n\n")
     assert all(ticket.cancelled for ticket in engine.tickets) and not service.open
     engine.go.set()
+
+
+def test_an_engine_that_fails_midway_is_an_error_to_openais_client(live, engine):
+    import openai
+
+    submit = engine.submit
+
+    def failing(request, on_delta):
+        def hear(delta):
+            on_delta(delta if len(heard) < 2 else replace(delta, text="", finish_reason="failed"))
+            heard.append(delta)
+
+        heard = []
+        return submit(request, hear)
+
+    engine.answer, engine.submit = lambda prompt: "Grüße", failing
+    with openai.OpenAI(base_url=f"{live}/v1", api_key="none") as client:
+        said = []
+        with pytest.raises(openai.APIError, match="failed on this request") as failed:
+            for chunk in client.chat.completions.create(model="fake", stream=True, **HELLO):
+                said.append(chunk.choices[0].delta.content)
+    assert failed.value.code == "engine_failed" and "".join(said) == "Grüß"
 
 
 def test_an_engine_that_fails_is_an_error_of_the_server(client, engine):

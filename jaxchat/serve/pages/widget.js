@@ -22,10 +22,10 @@
     button, textarea { font: inherit; }
     .root { font: 15px/1.45 system-ui, -apple-system, "Segoe UI", "Noto Sans CJK SC", sans-serif; --paper: #fff; --ink: #1c2024; --soft: #f1f3f6; --line: #d9dde3; --mute: #626a75; color: var(--ink); }
     @media (prefers-color-scheme: dark) {
-      .root { --paper: #1b1e23; --ink: #eceef1; --soft: #2a2f37; --line: #3a414c; --mute: #a3acb8; }
+      .root { --paper: #1b1e23; --ink: #eceef1; --soft: #2a2f37; --line: #3a414c; --mute: #a3acb8; --ring: #b9c6ff; }
     }
     button { cursor: pointer; border: 0; background: none; color: inherit; padding: 0; }
-    button:focus-visible, textarea:focus-visible { outline: 2px solid ${colour}; outline-offset: 2px; }
+    button:focus-visible, textarea:focus-visible { outline: 2px solid var(--ring, ${colour}); outline-offset: 2px; }
     .bubble { position: fixed; bottom: 20px; ${side}: 20px; width: 56px; height: 56px; border-radius: 28px; z-index: 2147483000;
       background: ${colour}; color: #fff; box-shadow: 0 4px 18px #0005; display: grid; place-items: center; }
     .bubble svg { width: 26px; height: 26px; }
