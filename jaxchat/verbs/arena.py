@@ -55,7 +55,7 @@ class ArenaMake(Sampled):
     ratings: Annotated[int | None, arg(metavar="N")] = None
     """Of every item, each by another rater; 3 unless the study file says otherwise."""
     per_rater: Annotated[int | None, arg(metavar="N")] = None
-    """Items of one rater at most; all otherwise, and 10 with --live."""
+    """Items of one rater at most; all otherwise, and 10 in a study that is live."""
     checks: Annotated[int, arg(metavar="N")] = 0
     """Attention checks that every rater gets, besides those of the study file."""
     template: Annotated[str | None, arg(metavar="NAME|FILE")] = None

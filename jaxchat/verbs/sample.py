@@ -76,14 +76,13 @@ class Generate(Sampled):
 
     def run(self) -> Made:
         from jaxchat.chat.conversation import Message
-        from jaxchat.hub.open import open_model
         from jaxchat.sample.generate import SLOTS, generate
 
         if self.system is not None and not self.chat:
             raise InputError("--system is a message of a chat; add --chat")
         some(self.prompt, "--prompt")
         sampling = self.sampling(ignore_eos=self.ignore_eos)
-        opened = open_model(self.model)
+        opened = self.opened(self.model)
         if self.chat:
             chat = _its_format(opened)
             system = () if self.system is None else (Message("system", self.system),)
@@ -121,11 +120,10 @@ class Chat(Sampled):
     """A system message."""
 
     def run(self) -> Made:
-        from jaxchat.hub.open import open_model
         from jaxchat.sample.chat import Chat, converse
 
         sampling = self.sampling()
-        opened = open_model(self.model)
+        opened = self.opened(self.model)
         chat_format = _its_format(opened)
         with self.engine(opened, chat_format.stop_ids, slots=1) as engine:
             chat = Chat(engine, chat_format, sampling, self.system)
