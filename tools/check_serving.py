@@ -223,8 +223,8 @@ def attacks(server: Server, key: str) -> dict[str, int]:
     return found
 
 
-async def _open_streams(server: Server, count: int) -> list[str]:
-    """How each of so many long answers ended, while the server was told to stop."""
+async def _open_streams(server: Server, count: int) -> tuple[list[str], float]:
+    """How each of so many long answers ended, while the server was told to stop, and when it was."""
 
     async def one(web: httpx.AsyncClient, number: int) -> str:
         body = {"prompt": f"{number}", "max_tokens": 3000, "stream": True, "ignore_eos": True}
@@ -246,17 +246,17 @@ async def _open_streams(server: Server, count: int) -> list[str]:
         tasks = [asyncio.ensure_future(one(web, number)) for number in range(count)]
         for _ in range(3):
             await begun.acquire()
+        told = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
-        return list(await asyncio.gather(*tasks))
+        return list(await asyncio.gather(*tasks)), told
 
 
 def stop_under_load(server: Server, drain: float, streams: int) -> dict[str, Any]:
-    begun = time.monotonic()
-    ended = Counter(asyncio.run(_open_streams(server, streams)))
-    status = server.process.wait(drain + 10)
-    seconds = time.monotonic() - begun
+    answers, told = asyncio.run(_open_streams(server, streams))
+    ended, status = Counter(answers), server.process.wait(drain + 30)
+    seconds = time.monotonic() - told
     must(status == 0, f"exit status {status} after SIGTERM")
-    must(seconds <= drain + 3, f"stopping took {seconds:.1f} s, of which {drain} were allowed")
+    must(seconds <= drain + 5, f"stopping took {seconds:.1f} s, of which {drain} were allowed")
     must(set(ended) <= {"length", "stop", "shutting_down"}, f"open answers ended as {dict(ended)}")
     return {"drain": drain, "seconds": round(seconds, 1), **ended}
 

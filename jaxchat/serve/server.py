@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from jaxchat.errors import InputError
 
-_LAST_WORDS = 1.0  # seconds of the draining that are left for errors to reach their clients
+_LAST_WORDS = 2.0  # seconds of the draining that are left for errors to reach their clients
 
 
 @dataclass(frozen=True)
