@@ -18,10 +18,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from jaxchat import files
 from jaxchat.errors import InputError
+
+# The same examples each time, so that no run fails by chance; --hypothesis-profile=default looks for others.
+hypothesis.settings.register_profile("the same", derandomize=True, database=None)
+hypothesis.settings.load_profile("the same")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -100,12 +100,12 @@ def test_a_session_of_openais_client(client: openai.OpenAI):
 def test_json_and_tools_by_openais_client(client: openai.OpenAI):
     form = {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON, "strict": True}}
     messages = [{"role": "user", "content": "Invent a person, as JSON."}]
-    made = ask(client, messages=messages, response_format=form, max_tokens=60).choices[0]
+    made = ask(client, messages=messages, response_format=form, max_tokens=60, temperature=0).choices[0]
     jsonschema_rs.validator_for(PERSON).validate(json.loads(made.message.content))
     chunks = ask(client, messages=messages, response_format=form, max_tokens=60, temperature=0, stream=True)
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
     jsonschema_rs.validator_for(PERSON).validate(json.loads(text))
-    asked = {"model": "model", "messages": messages, "max_tokens": 60, "response_format": Person}
+    asked = {"model": "model", "messages": messages, "max_tokens": 60, "temperature": 0, "response_format": Person}
     assert isinstance(client.chat.completions.parse(**asked).choices[0].message.parsed, Person)
     named = {"type": "function", "function": {"name": "get_weather"}}
     messages = [{"role": "user", "content": "How is the weather in Paris?"}]

@@ -9,7 +9,7 @@ import pytest
 from jaxchat.evals.benchmarks import humaneval
 from jaxchat.evals.benchmarks.sandbox import Sandbox
 
-BOX = Sandbox(seconds=3)
+BOX = Sandbox(seconds=60)  # on a busy machine, too
 
 pytestmark = pytest.mark.usefixtures("contained")
 ROW = {
@@ -35,7 +35,8 @@ ROW = {
     ],
 )
 def test_a_function_passes_by_its_tests(said: str, right: bool):
-    assert humaneval.passes(ROW, said, BOX) == right
+    box = Sandbox(seconds=3) if "while" in said else BOX
+    assert humaneval.passes(ROW, said, box) == right
 
 
 def test_the_harness_asks_and_counts(monkeypatch: pytest.MonkeyPatch, tiny_model: Any, tmp_path: Any):
