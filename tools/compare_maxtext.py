@@ -3,7 +3,8 @@
     python3.12 -m venv VENV
     VENV/bin/pip install 'jax[tpu]==0.11.1' flax==0.12.12 -e .
     VENV/bin/pip install --no-deps maxtext==0.2.5 aqtp drjax einshape grain jaxtyping tokamax wadler_lindig xprof
-    VENV/bin/pip install fire immutabledict omegaconf pathwaysutils pillow pydantic sympy tiktoken transformers
+    VENV/bin/pip install cloudpickle fire immutabledict omegaconf pathwaysutils pillow portpicker pydantic sympy
+    VENV/bin/pip install tiktoken transformers
     python tools/compare_maxtext.py --python VENV/bin/python --on v5p:4x4x4,v5e:4x4
 
 Llama 3 8B, one row of 4,096 tokens a chip, everything recomputed, parameters and AdamW's state in float32 and split

@@ -11,9 +11,11 @@ D width, V vocabulary, C tokens.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 Groups = list[list[int]]
@@ -26,7 +28,7 @@ class Split:
     spec: how the weight is stored. width, vocab: which axis of it is D and which V. along: the one of both that is
     stored in parts. stored: mesh axes that hold these, over which they are gathered to compute. split: mesh axes that
     split V where it is stored and stay. team: devices of the one axis of `stored` that share a vocabulary; 1: none do.
-    devices: of that axis.
+    devices: of these.
     """
 
     spec: PartitionSpec
@@ -35,8 +37,8 @@ class Split:
     along: int
     stored: tuple[str, ...]
     split: tuple[str, ...]
-    team: int = 1
-    devices: int = 1
+    team: int
+    devices: int
 
     def weight(self, weight: jax.Array) -> jax.Array:
         """This device's part of the vocabulary in all of the width, from the weight as it is stored."""
@@ -52,9 +54,9 @@ class Split:
         """The way back: sums of all devices' gradients, of which each is left what it stores. Every device's share of
         the sum over `summed_over` comes in once."""
         if self.stored and self.team < self.devices:
-            grad = jax.lax.psum_scatter(
-                grad, self._axes, scatter_dimension=self.along, axis_index_groups=self._peers, tiled=True
-            )
+            # Part by part in front: parts of a vocabulary lie across the tiles of a TPU's memory, and would be padded.
+            parts = jnp.stack(jnp.split(grad, self.devices // self.team, axis=self.along))
+            grad = jax.lax.psum_scatter(parts, self._axes, axis_index_groups=self._peers)
         if self.team > 1 and self.along == self.width:
             grad = jax.lax.all_to_all(
                 grad, self.stored[0], self.width, self.vocab, axis_index_groups=self._teams, tiled=True
@@ -76,9 +78,7 @@ class Split:
 
     def own_total(self, x: jax.Array) -> jax.Array:
         """Of what each part of the vocabulary adds to every token of the team, the sum, for this device's tokens."""
-        if self.team > 1:
-            x = jax.lax.psum_scatter(x, self.stored[0], axis_index_groups=self._teams, tiled=True)
-        return total(x, self.split)
+        return self.own(self.total(x)[0])
 
     def total(self, *xs: jax.Array) -> tuple[jax.Array, ...]:
         """Sums over the parts of the vocabulary."""
@@ -143,10 +143,10 @@ def split_vocabulary(weight: jax.Array, order: str, token_axes: tuple[str, ...],
     part = weight.shape[vocab]
     for axis in split:
         part //= sizes[axis]
-    if len(stored) != 1:
-        return Split(spec, width, vocab, along, stored, split)
-    devices, team = sizes[stored[0]], 1
-    while devices % (2 * team) == 0 and part % (2 * team) == 0 and (2 * team) ** 2 * tokens <= part:
+    devices, team = math.prod(sizes[axis] for axis in stored), 1
+    while (
+        len(stored) == 1 and devices % (2 * team) == 0 and part % (2 * team) == 0 and (2 * team) ** 2 * tokens <= part
+    ):
         team *= 2
     return Split(spec, width, vocab, along, stored, split, team, devices)
 
