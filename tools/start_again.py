@@ -2,8 +2,12 @@
 
     python tools/start_again.py --out DIR [--processes 4]
 
-A first start compiles, and keeps what it compiled in the run's folder; a second finds it there, in every process. Exit
-status 1 where one compiles anything.
+A first start compiles, and its first process keeps what it compiled in the run's folder; a second start finds it there,
+in every process. Exit status 1 where one compiles anything.
+
+On TPUs and GPUs JAX knows a program by what it is and by the kind of the devices, the same in every process, but on
+CPUs by the process too, so that there only the first finds anything. What is counted here is the way of the former: the
+processes of this tool know their programs as those do.
 """
 
 from __future__ import annotations
@@ -28,7 +32,9 @@ Programs = list[dict[str, Any]]
 def watch(file: Path) -> None:
     """Writes down, when this process ends, each program that it compiled or found, its seconds, and which of both."""
     import jax
+    from jax._src import cache_key
 
+    cache_key._hash_accelerator_config = cache_key._hash_devices
     programs: Programs = []
     hits: list[str] = []
 

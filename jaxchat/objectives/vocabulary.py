@@ -15,7 +15,6 @@ import math
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 Groups = list[list[int]]
@@ -54,9 +53,9 @@ class Split:
         """The way back: sums of all devices' gradients, of which each is left what it stores. Every device's share of
         the sum over `summed_over` comes in once."""
         if self.stored and self.team < self.devices:
-            # Part by part in front: parts of a vocabulary lie across the tiles of a TPU's memory, and would be padded.
-            parts = jnp.stack(jnp.split(grad, self.devices // self.team, axis=self.along))
-            grad = jax.lax.psum_scatter(parts, self._axes, axis_index_groups=self._peers)
+            grad = jax.lax.psum_scatter(
+                grad, self._axes, scatter_dimension=self.along, axis_index_groups=self._peers, tiled=True
+            )
         if self.team > 1 and self.along == self.width:
             grad = jax.lax.all_to_all(
                 grad, self.stored[0], self.width, self.vocab, axis_index_groups=self._teams, tiled=True
