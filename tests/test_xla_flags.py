@@ -28,25 +28,36 @@ def test_this_platforms_flags_are_known_to_the_compiler():
     assert jax.jit(lambda x: 2 * x, compiler_options=flags("cpu"))(jnp.float32(3)) == 6
 
 
-TPU = """
+COMPILE = """
 import os
+import sys
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxchat.plan.topology import ENVIRONMENT, topology
 from jaxchat.xla_flags import flags
 os.environ.update(ENVIRONMENT)
-for name in ("v5e:2x2", "v5p:2x2x1", "v6e:2x2"):
+platform, *names = sys.argv[1:]
+for name in names:
     placed = NamedSharding(Mesh(np.array(topology(name).devices), "x"), PartitionSpec("x"))
     x = jax.ShapeDtypeStruct((8,), np.float32, sharding=placed)
-    jax.jit(lambda x: 2 * x).lower(x).compile(compiler_options=flags("tpu"))
+    jax.jit(lambda x: 2 * x).lower(x).compile(compiler_options=flags(platform))
 """
 
 
-@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="compiling for TPUs needs libtpu")
-def test_tpu_flags_are_known_to_the_compiler_of_every_generation():
-    environment = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-c", TPU], env=environment, capture_output=True, text=True, timeout=300)
+@pytest.mark.parametrize(
+    ("needs", "platform", "names"),
+    [
+        ("libtpu", "tpu", ("v5e:2x2", "v5p:2x2x1", "v6e:2x2")),
+        ("jax_cuda12_plugin", "gpu", ("a100:8", "h100:8", "b200:8")),
+    ],
+)
+def test_flags_are_known_to_the_compiler_of_every_generation(needs, platform, names):
+    if importlib.util.find_spec(needs) is None:
+        pytest.skip(f"compiling for them needs {needs}")
+    command, environment = [sys.executable, "-c", COMPILE, platform, *names], os.environ | {"XLA_FLAGS": ""}
+    environment["JAX_PLATFORMS"] = "cpu"
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
