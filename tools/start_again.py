@@ -35,7 +35,7 @@ def watch(file: Path) -> None:
     import jax
     from jax._src import cache_key
 
-    cache_key._hash_accelerator_config = cache_key._hash_devices
+    cache_key._hash_accelerator_config = cache_key._hash_devices  # type: ignore[assignment]
     programs: Programs = []
     hits: list[str] = []
 

@@ -172,7 +172,21 @@ def trips(computations: dict[str, Computation], loop: Instruction) -> int:
         if one.opcode == "constant" and one.shape[0].dtype in INTEGERS and one.operands[0].isdigit()
     ]
     counted = sum(one.opcode == "compare" for one in reached) == 1 and len(bounds) == 1
-    return bounds[0] if counted else 1
+    return -(-bounds[0] // _step(computations, loop, condition)) if counted else 1
+
+
+def _step(computations: dict[str, Computation], loop: Instruction, condition: Computation) -> int:
+    """What a round of a loop adds to its count: more than 1 where the compiler has laid several rounds in one."""
+    places = [one.attribute("index") for one in condition.instructions.values() if one.opcode == "get-tuple-element"]
+    body = computations[loop.called("body") or ""]
+    if len(places) != 1 or body.root.opcode != "tuple":
+        return 1
+    count = body.instructions[body.root.operands[int(places[0] or 0)]]
+    inside = computations.get(count.called("calls") or "")
+    added = inside.root if inside else count
+    held = (inside or body).instructions
+    steps = [int(held[name].operands[0]) for name in added.operands if held[name].opcode == "constant"]
+    return steps[0] if added.opcode == "add" and len(steps) == 1 else 1
 
 
 def _reached(computations: dict[str, Computation], computation: Computation) -> Iterator[Instruction]:

@@ -55,3 +55,33 @@ def test_loops_multiply_and_one_that_no_count_ends_is_one_round():
     assert module.runs["outer"] == 3
     assert module.runs["inner"] == 3 * 4 + 1
     assert module.computations["outer"].root.opcode == "while"
+
+
+UNROLLED = """HloModule m
+
+%test (p: (f32[], u32[])) -> pred[] {
+  %p = (f32[], u32[]) parameter(0)
+  %count = u32[] get-tuple-element(%p), index=1
+  %bound = u32[] constant(7)
+  ROOT %more = pred[] compare(%count, %bound), direction=LT
+}
+
+%body (q: (f32[], u32[])) -> (f32[], u32[]) {
+  %q = (f32[], u32[]) parameter(0)
+  %x = f32[] get-tuple-element(%q), index=0
+  %i = u32[] get-tuple-element(%q), index=1
+  %two = u32[] constant(2)
+  %next = u32[] add(%i, %two)
+  ROOT %both = (f32[], u32[]) tuple(%x, %next)
+}
+
+ENTRY %main (s: (f32[], u32[])) -> (f32[], u32[]) {
+  %s = (f32[], u32[]) parameter(0)
+  ROOT %w = (f32[], u32[]) while(%s), condition=%test, body=%body
+}
+"""
+
+
+def test_a_loop_whose_count_grows_by_two_runs_half_as_often():
+    assert parse(UNROLLED).runs["body"] == 4
+    assert parse(UNROLLED.replace("constant(2)", "constant(1)")).runs["body"] == 7
