@@ -7,6 +7,7 @@ tells every request what its answer grew by.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import Counter, deque
@@ -26,6 +27,7 @@ from jaxchat.errors import InputError
 from jaxchat.models.decoder import Model, Params
 from jaxchat.models.decoding import Weights
 from jaxchat.sample.groups import groups
+from jaxchat.sample.pieces import next_piece
 from jaxchat.sample.request import ClosedError, FinishReason, OnDelta, PromptTooLongError, QueueFullError, Request
 from jaxchat.sample.rows import Row
 from jaxchat.sample.runner import FEW, Runner, Said, Seat
@@ -346,33 +348,16 @@ class Engine:
             self._runner.begin(taken.row, prompt, job.request.sampling)
 
     def _read(self, reading: list[_Job]) -> None:
-        """Reads a piece of the prompts that have waited longest: of the shape that would read all of them at the
-        greatest speed, of those that keep who writes waiting no longer than PATIENCE for each prompt that is to be
-        read."""
-        runner, cost = self._runner, self._runner.times.cost
+        """Reads a piece of the prompts that have waited longest, which keeps who writes waiting no longer than PATIENCE
+        for each prompt that is to be read."""
+        runner, first = self._runner, reading[0]
         if runner.reads_whole:
-            job = reading[0]
-            T = next(T for _, T in runner.pieces if len(job.unread) <= T)
-            runner.read({job.row: job.unread}, 1, T)
+            runner.read({first.row: first.unread}, 1, next(T for _, T in runner.pieces if len(first.unread) <= T))
             return
-        writing = [job for job in self._running if not job.unread]
-        patience = float("inf")
-        if writing:
-            patience = PATIENCE * len(reading) * sum(cost(self._shape(part)) for part in self._groups(writing))
-
-        unread = {job.row: job.unread for job in reading}
-
-        def some(size: int, T: int) -> dict[Row, Sequence[int]]:
-            return {row: unread[row][:T] for row in self._rows.first(unread, size)}
-
-        def speed(size: int, T: int) -> float:
-            left = [len(unread[row]) for row in some(size, T)]
-            return sum(left) / (-(-max(left) // T) * costs[size, T])
-
-        costs = {(size, T): cost(runner.reading(some(size, T), size, T)) for size, T in runner.pieces}
-        bearable = [piece for piece in runner.pieces if costs[piece] <= patience] or runner.pieces[:1]
-        size, T = max(bearable, key=lambda piece: speed(*piece))
-        runner.read(some(size, T), size, T)
+        token = sum(map(self._cost, self._groups([job for job in self._running if not job.unread])))
+        most = PATIENCE * len(reading) * token or math.inf
+        piece = next_piece(runner, {job.row: job.unread for job in reading}, most, between=token)
+        runner.read(piece.tokens, piece.size, piece.T)
 
     def _write(self, writing: list[_Job]) -> None:
         """A few tokens more for every one of these."""
@@ -386,7 +371,11 @@ class Engine:
     def _groups(self, writing: list[_Job]) -> list[list[_Job]]:
         """Whose steps are taken together."""
         runner = self._runner
-        return groups(writing, lambda job: runner.next_span(job.row), lambda some: runner.times.cost(self._shape(some)))
+        return groups(writing, lambda job: runner.next_span(job.row), self._cost)
+
+    def _cost(self, writing: list[_Job]) -> float:
+        """Of a step that takes a token for each of these."""
+        return self._runner.times.cost(self._shape(writing))
 
     def _shape(self, writing: list[_Job]) -> Shape:
         return self._runner.writing([job.row for job in writing])
@@ -415,7 +404,7 @@ class Engine:
         shape = runner.verifying([seat.row for seat in seats])
         if self._guesses is None or shape.rows > FEW or any(seat.mask is not None for seat in seats):
             return None
-        before, after = runner.times.cost(self._shape(writing)), runner.times.cost(shape)
+        before, after = self._cost(writing), runner.times.cost(shape)
         if len(writing) * after > before * sum(1 + job.rightly for job in writing):
             for job in writing:
                 job.rightly += HOPE

@@ -26,7 +26,7 @@ from jaxchat.sample.times import Shape, Times
 
 # Rows of each device and tokens of each that are read at once: pieces of a prompt between the tokens of others, the
 # smallest where what was read before is long; several short prompts; and a large piece where nobody waits.
-PIECES = ((1, 16), (1, 32), (4, 32), (1, 256))
+PIECES = ((1, 16), (1, 32), (4, 32), (4, 64), (1, 256))
 FIRST_PIECE = 32  # tokens of a whole prompt that is read at once
 FACTOR = 4  # from one number of rows, or one length of what is looked at, to the next
 FIRST_SPAN = 128
