@@ -42,7 +42,7 @@ main > .card, main > .cards, main > .card + p { margin-top: 12px; } main > h3 { 
 th, td { text-align: left; padding: 6px 20px 6px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 td { overflow-wrap: anywhere; } td:not(.n) { min-width: 6em; } td:first-child:not(.n) { min-width: 9em; }
 td.n { white-space: nowrap; } td:last-child, th:last-child { padding-right: 0; }
-th { color: var(--soft); font-weight: 500; white-space: nowrap; }
+th { color: var(--soft); font-weight: 500; vertical-align: bottom; max-width: 15em; overflow-wrap: break-word; }
 tr:last-child td { border-bottom: 0; }
 details { padding: 8px 0; } details + details { border-top: 1px solid var(--line); }
 summary { cursor: pointer; display: flex; gap: 12px; justify-content: space-between; overflow-wrap: anywhere; }
