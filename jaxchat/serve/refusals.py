@@ -77,4 +77,7 @@ def _place(error: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _failed(request: Request, error: Exception) -> Response:
-    return refusal(ApiError(500, "the server failed on this request; its log says why", code="internal_error"))
+    known = getattr(request.state, "id", None)  # this answer comes from outside of the middleware that tells it
+    headers = {"X-Request-Id": known} if known else None
+    message = "the server failed on this request; its log says why"
+    return refusal(ApiError(500, message, code="internal_error", headers=headers))

@@ -225,6 +225,7 @@ def test_an_engine_that_fails_is_an_error_of_the_server(client, engine):
     engine.submit = fail
     response = client.post(CHAT, json=HELLO)
     assert response.status_code == 500 and "a bug" not in response.text
+    assert response.headers["x-request-id"].startswith("req_")
 
 
 def test_logs_hold_no_content_unless_asked(client, service, caplog):
