@@ -50,8 +50,9 @@ def rows(on: str, ours: dict[str, Any], theirs: dict[str, Any]) -> list[dict[str
     figures = [("peak", ours["peak_bytes"], theirs["peak_bytes"])]
     for kind in sorted(ours["collectives"] | theirs["collectives"]):
         figures.append((kind, *(each["collectives"].get(kind, {"bytes": 0})["bytes"] for each in (ours, theirs))))
-    sent = (sum(kind["sent_bytes"] for kind in each["collectives"].values()) for each in (ours, theirs))
-    figures.append(("sent by a chip", *sent))
+    for role in ours["sent_bytes"]:  # whatever the kind: products may sum around rings (collective-permute)
+        figures.append((f"sent, {role}", ours["sent_bytes"][role], theirs["sent_bytes"][role]))
+    figures.append(("sent in all", *(sum(each["sent_bytes"].values()) for each in (ours, theirs))))
     return [
         {
             "name": f"{on} {what}",

@@ -27,7 +27,7 @@ def main(name: str, file: str, *settings: str) -> None:
     from maxtext.utils import accelerator_to_spec_map
 
     from jaxchat.mesh import MeshConfig, make_mesh
-    from jaxchat.plan.collectives import by_kind, collectives
+    from jaxchat.plan.collectives import by_kind, by_role, collectives
     from jaxchat.plan.hlo import parse
 
     on = topology(name)
@@ -40,7 +40,8 @@ def main(name: str, file: str, *settings: str) -> None:
         compiled = compiling(*args, **options)
         found = collectives(parse(compiled.as_text()), make_mesh(MeshConfig(fsdp=-1), on.devices))
         peak = compiled.memory_analysis().peak_memory_in_bytes
-        Path(file).write_text(json.dumps({"peak_bytes": peak, "collectives": by_kind(found)}))
+        figures = {"peak_bytes": peak, "collectives": by_kind(found), "sent_bytes": by_role(found)}
+        Path(file).write_text(json.dumps(figures))
         return compiled
 
     train_compile.jit_and_compile = recorded

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -23,6 +23,10 @@ KINDS: dict[str, Kind] = {
     kind: kind for kind in ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 } | {"ragged-all-to-all": "all-to-all"}
 Groups = tuple[tuple[int, ...], ...]
+Role = Literal["gathered", "summed", "exchanged"]
+ROLES: dict[Kind, Role] = {"all-gather": "gathered", "all-reduce": "summed", "reduce-scatter": "summed"}
+# Loops that XLA makes of a product and the collective before or behind it, which is then passed on around a ring.
+RINGS: dict[str, Role] = {"windowed_dot_general_body_ag": "gathered", "windowed_dot_general_body_rs": "summed"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,8 @@ class Collective:
 
     result_bytes: of its result on one chip, each time; that of a reduce-scatter is only the chip's shard. count: how
     often it runs in a step. groups: who takes part together, by their places in the mesh. beside: it can run beside
-    other work. axes: of the mesh, that a group spans. sliced: a group spans several slices.
+    other work. axes: of the mesh, that a group spans. sliced: a group spans several slices. role: what it does, which a
+    permutation may do in part, as a step of a ring.
     """
 
     kind: Kind
@@ -41,6 +46,7 @@ class Collective:
     beside: bool
     axes: tuple[str, ...] = ()
     sliced: bool = False
+    role: Role = "exchanged"
 
     @property
     def bytes(self) -> int:
@@ -73,6 +79,8 @@ def collectives(module: Module, mesh: Mesh, slices: int = 1) -> list[Collective]
         made = _collective(instruction, times, mesh, slices, beside)
         if made is None or (made.groups and len(made.groups[0]) == 1):
             continue
+        ring = next((role for name, role in RINGS.items() if name in computation.name), "exchanged")
+        made = replace(made, role=ROLES.get(made.kind, ring))
         if computation.name in fused and (key := _identity(instruction)):
             if key in spread:
                 found[spread[key]] = max(found[spread[key]], made, key=lambda one: one.count)
@@ -195,6 +203,14 @@ def by_kind(found: Sequence[Collective]) -> dict[str, dict[str, float]]:
         kind["count"] += one.count
         kind["sent_bytes"] += one.sent
     return dict(sorted(summed.items()))
+
+
+def by_role(found: Sequence[Collective]) -> dict[Role, float]:
+    """Bytes that a chip sends in a step so that arrays are gathered, summed, and exchanged, however it is done."""
+    sent: dict[Role, float] = {"gathered": 0.0, "summed": 0.0, "exchanged": 0.0}
+    for one in found:
+        sent[one.role] += one.sent
+    return sent
 
 
 def by_axes(found: Sequence[Collective], near: str = "ICI") -> list[dict[str, object]]:

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from jaxchat.errors import InputError
 from jaxchat.mesh import make_mesh
-from jaxchat.plan.collectives import Collective, by_axes, by_kind, collectives
+from jaxchat.plan.collectives import Collective, by_axes, by_kind, by_role, collectives
 from jaxchat.plan.compiling import compiled
 from jaxchat.plan.estimate import estimate
 from jaxchat.plan.hlo import parse
@@ -126,6 +126,7 @@ def _program(one: Made, topology: Topology, devices: int) -> Json:
         "memory": dict(one.memory),
         "host_bytes": on_host(one.phase.holds),
         "collectives": by_kind(one.found),
+        "sent_bytes": by_role(one.found),
         "network": by_axes(one.found, topology.near),
         "model_flops_per_chip": one.phase.flops / topology.chips,
         "mfu": None if line is None else mfu(one.phase.flops, line.step, topology, devices),

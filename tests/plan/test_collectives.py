@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxchat.mesh import MeshConfig, make_mesh
-from jaxchat.plan.collectives import by_axes, by_kind, collectives, replica_groups
+from jaxchat.plan.collectives import by_axes, by_kind, by_role, collectives, replica_groups
 from jaxchat.plan.hlo import parse
 
 L, B, T, D, F = 5, 16, 8, 32, 64  # layers, rows, tokens, width, hidden units
@@ -221,3 +221,37 @@ def test_a_whole_step_gathers_every_weight_once_a_pass():
     gathered = by_kind(found)["all-gather"]["bytes"]
     tokens = 8 * 256 * np.dtype(np.int32).itemsize
     assert gathered == pytest.approx(2 * matrices * F32 + config.vocab_size * config.width * F32 + tokens, rel=0.02)
+
+
+RING = """HloModule m
+
+%more (p: (f32[4], u32[])) -> pred[] {
+  %p = (f32[4], u32[]) parameter(0)
+  %count = u32[] get-tuple-element(%p), index=1
+  %bound = u32[] constant(8)
+  ROOT %less = pred[] compare(%count, %bound), direction=LT
+}
+
+%wide.windowed_dot_general_body_rs.1.sunk (q: (f32[4], u32[])) -> (f32[4], u32[]) {
+  %q = (f32[4], u32[]) parameter(0)
+  %x = f32[4] get-tuple-element(%q), index=0
+  %i = u32[] get-tuple-element(%q), index=1
+  %one = u32[] constant(1)
+  %passed = f32[4] collective-permute(%x), channel_id=1, source_target_pairs={{0,1},{1,2},{2,3},{3,0}}
+  %next = u32[] add(%i, %one)
+  ROOT %both = (f32[4], u32[]) tuple(%passed, %next)
+}
+
+ENTRY %main (s: (f32[4], u32[]), t: f32[4]) -> (f32[4], u32[]) {
+  %s = (f32[4], u32[]) parameter(0)
+  %t = f32[4] parameter(1)
+  %apart = f32[4] collective-permute(%t), channel_id=2, source_target_pairs={{0,1},{1,0}}
+  ROOT %w = (f32[4], u32[]) while(%s), condition=%more, body=%wide.windowed_dot_general_body_rs.1.sunk
+}
+"""
+
+
+def test_what_a_product_passes_on_around_a_ring_is_summed():
+    found = collectives(parse(RING), make_mesh(MeshConfig(fsdp=8)))
+    assert {one.kind for one in found} == {"collective-permute"}
+    assert by_role(found) == {"gathered": 0, "summed": 8 * 4 * F32, "exchanged": 4 * F32}
