@@ -79,7 +79,7 @@ def collectives(module: Module, mesh: Mesh, slices: int = 1) -> list[Collective]
         made = _collective(instruction, times, mesh, slices, beside)
         if made is None or (made.groups and len(made.groups[0]) == 1):
             continue
-        ring = next((role for name, role in RINGS.items() if name in computation.name), "exchanged")
+        ring: Role = next((role for name, role in RINGS.items() if name in computation.name), "exchanged")
         made = replace(made, role=ROLES.get(made.kind, ring))
         if computation.name in fused and (key := _identity(instruction)):
             if key in spread:
