@@ -38,8 +38,8 @@ class Attention(nnx.Module):
             biases = {"q_bias": self.to_queries.init_bias((N, H))}
             biases |= {name: self.to_keys.init_bias((K, H)) for name in ("k_bias", "v_bias")}
         if layout != "training":
-            self.qkv = joined(**weights)
-            self.qkv_bias = joined(**biases) if biases else None
+            self.qkv = joined(layout, **weights)
+            self.qkv_bias = joined(layout, **biases) if biases else None
         else:
             self.q, self.k, self.v = q, k, v
             self.q_bias, self.k_bias, self.v_bias = (biases.get(name) for name in ("q_bias", "k_bias", "v_bias"))
@@ -92,8 +92,8 @@ class GatedMLP(nnx.Module):
         if kind.bias:
             biases = {name: self.to_hidden.init_bias((F,)) for name in ("gate_bias", "up_bias")}
         if layout != "training":
-            self.gate_up = joined(gate=gate, up=up)
-            self.gate_up_bias = joined(**biases) if biases else None
+            self.gate_up = joined(layout, gate=gate, up=up)
+            self.gate_up_bias = joined(layout, **biases) if biases else None
         else:
             self.gate, self.up = gate, up
             self.gate_bias, self.up_bias = biases.get("gate_bias"), biases.get("up_bias")

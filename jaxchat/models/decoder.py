@@ -25,7 +25,7 @@ from jaxchat.models.layers import PRODUCT, Fetch, Layout, Linear, norm, normal
 from jaxchat.models.lookup import lookup
 from jaxchat.models.mixture import Routed
 from jaxchat.models.rotary import Rotation, rotation
-from jaxchat.models.streaming import streamed
+from jaxchat.models.streaming import streamed, streamed_invariantly
 from jaxchat.sharding import MeshAxes, Rules, names
 
 Params = dict[str, Any]
@@ -35,15 +35,18 @@ DOTS = jax.checkpoint_policies.save_only_these_names(SAVED, PRODUCT)
 
 
 class Embed(nnx.Module):
-    def __init__(self, config: DecoderConfig, rules: Rules, key: jax.Array) -> None:
-        self.table = nnx.Param(
-            normal(key, (config.vocab_size, config.width), config.width**-0.5, rules.weight("vocab", "embed"))
-        )
-        self.rules, self.scale = rules, config.embed_scale
+    """layout: in "invariant" the table lies as the unembedding of a tied model reads it, (D, V)."""
+
+    def __init__(self, config: DecoderConfig, rules: Rules, layout: Layout, key: jax.Array) -> None:
+        table = normal(key, (config.vocab_size, config.width), config.width**-0.5, rules.weight("vocab", "embed"))
+        self.table = nnx.Param(table.T if layout == "invariant" else table)
+        self.rules, self.layout, self.scale = rules, layout, config.embed_scale
 
     def __call__(self, tokens_BT: jax.Array, dtype: jnp.dtype) -> jax.Array:
         table = self.table[...]
-        if isinstance(table, Int8):
+        if self.layout == "invariant":
+            x_BTD = jnp.moveaxis(jax.tree.map(lambda x: x[:, tokens_BT], table).astype(dtype), 0, -1)
+        elif isinstance(table, Int8):
             x_BTD = table.rows(tokens_BT, dtype, self.rules.activation("batch", "sequence", "embed"))
         else:
             x_BTD = lookup(table, tokens_BT, self.rules, dtype)
@@ -76,7 +79,7 @@ class Decoder(nnx.Module):
         self, config: DecoderConfig, rules: Rules, backend: Backend, remat: Remat, layout: Layout, key: jax.Array
     ) -> None:
         embed_key, layers_key, unembed_key = jax.random.split(key, 3)
-        self.embed = Embed(config, rules, embed_key)
+        self.embed = Embed(config, rules, layout, embed_key)
         self.positions = Positions(config, rules, jax.random.fold_in(key, 3)) if config.learned_positions else None
         keys = jax.random.split(layers_key, config.layers)
         make_block = partial(Block, config, rules, backend, layout)
@@ -234,7 +237,8 @@ class Model:
         """Scores over the vocabulary, (B, T, V), float32. Whole: for losses, use the chunked one in objectives."""
         weight = params["embed"]["table"] if self.config.tied else params["unembed"]["kernel"]
         if self.layout != "training":
-            return self._capped(streamed(x_BTD, weight, invariant=self.layout == "invariant").astype(jnp.float32))
+            times = streamed_invariantly if self.layout == "invariant" else streamed
+            return self._capped(times(x_BTD, weight).astype(jnp.float32))
         weight_DV = weight.astype(self.dtype).T if self.config.tied else weight
         logits_BTV = jnp.einsum(
             "BTD,DV->BTV",

@@ -2,8 +2,9 @@
 
 On one CPU device, where a token costs what reading the weights costs: every layer's arrays lie apart, since a scan over
 stacked layers copies each layer's weights out before it reads them; every weight has its outputs in front, as
-`streaming` reads it; weights of one input are one weight, since small ones are left to one core; all lie in one stretch
-of memory, which Linux then keeps in huge pages, for a tenth more speed. Elsewhere the training layout stays.
+`streaming` reads it, or its inputs, as `invariant` does; weights of one input are one weight, since small ones are left
+to one core; all lie in one stretch of memory, which Linux then keeps in huge pages, for a tenth more speed. Elsewhere
+the training layout stays.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ def for_decoding(
 
     weights: how those of matrix products are kept: "whole", in the dtype that the model computes in, or "int8". In
     float32 on a single CPU device the parameters are copied into the layout "decoding", or with `invariant` into
-    "invariant": the same arrays, with which a row's numbers do not depend on what else is computed beside it (see
-    models/invariant.py); of models with experts or normed heads but for rounding. To be called under `jax.set_mesh`.
+    "invariant", with which a row's numbers do not depend on what else is computed beside it (see models/invariant.py);
+    of models with experts or normed heads but for rounding. To be called under `jax.set_mesh`.
     """
     mesh = jax.sharding.get_mesh()
     if mesh.size > 1 or mesh.devices.flat[0].platform != "cpu" or model.dtype != "float32":
@@ -54,7 +55,7 @@ def for_decoding(
     flat = {}
     for (path, variable), size in zip(variables.items(), sizes, strict=True):
         place = stretch[at : at + math.prod(variable.shape)].reshape(variable.shape)
-        _fill(place, params, path, variable.get_metadata())
+        _fill(model, place, params, path, variable.get_metadata())
         inputs = _inputs(model, path, variable)
         if weights == "int8" and inputs:
             eight = jax.jit(quantise, static_argnums=1)(jax.device_put(place, jax.P()), inputs)
@@ -84,27 +85,34 @@ def _stored(model: Model, params: Params, weights: Weights) -> Params:
 def _inputs(model: Model, path: tuple[Any, ...], variable: nnx.Param[Any]) -> tuple[int, ...]:
     """The axes that a product with this parameter sums over; none where it is in no product."""
     if path == ("embed", "table"):
-        return (1,)
+        return (0,) if model.layout == "invariant" else (1,)
     count = variable.get_metadata().get("inputs", 0)
-    if model.layout != "training":
+    if model.layout == "invariant":
+        return tuple(range(count))
+    if model.layout == "decoding":
         return tuple(range(len(variable.shape) - count, len(variable.shape)))
     stacked = int(path[0] == "layers")
     return tuple(range(stacked, stacked + count))
 
 
-def _fill(place: np.ndarray, params: Params, path: tuple[Any, ...], noted: Mapping[str, Any]) -> None:
-    """Writes the weight, or those that were joined to it, with their outputs in front."""
-    at = 0
+def _fill(
+    model: Model, place: np.ndarray, params: Params, path: tuple[Any, ...], noted: Mapping[str, Any]
+) -> None:
+    """Writes the weight, or those that were joined to it, as the model's layout has them."""
+    at, axis = 0, noted.get("joined", 0)
     for name in noted.get("parts", path[-1:]):
         weight = _find(params, (*path[:-1], name))
-        if "inputs" in noted:
+        if model.layout == "decoding" and "inputs" in noted:
             weight = outputs_first(weight, noted["inputs"])
-        place[at : at + len(weight)] = weight
-        at += len(weight)
+        if model.layout == "invariant" and path == ("embed", "table"):
+            weight = weight.T
+        end = at + weight.shape[axis]
+        place[(slice(None),) * axis + (slice(at, end),)] = weight
+        at = end
 
 
 def _find(params: Params, path: Sequence[Any]) -> np.ndarray:
-    """The weight at a path of the layout "decoding", in which a layer's number follows `layers`."""
+    """The weight at a path of a layout in which a layer's number follows `layers`."""
     if path[0] == "layers":
         _, layer, *rest = path
         return np.asarray(reduce(getitem, rest, params["layers"]))[layer]

@@ -22,7 +22,7 @@ from jaxchat.mesh import platform
 from jaxchat.models import config, invariant
 from jaxchat.models.lora import Adapted
 from jaxchat.models.quantised import floats, gathered, is_quantised
-from jaxchat.models.streaming import streamed
+from jaxchat.models.streaming import streamed, streamed_invariantly
 from jaxchat.sharding import Rules
 
 Layout = Literal["training", "decoding", "invariant"]
@@ -118,7 +118,7 @@ def _axes(first: int, end: int) -> tuple[int, ...]:
 class Linear:
     """How a weight with these logical axes, `inputs` of them contracted, is made and multiplied; it holds no array.
 
-    layout: "training" has the inputs in front, as `axes` name them; the others the outputs.
+    layout: "decoding" has the outputs in front; the others the inputs, as `axes` name them.
     """
 
     rules: Rules
@@ -131,7 +131,7 @@ class Linear:
         `axes`; the parameter remembers `inputs` and `axes`, for who lays it out anew or puts an adapter beside it."""
         std = scale * math.prod(shape[: self.inputs]) ** -0.5
         weight = normal(key, shape, std, self.rules.weight(*self.axes))
-        if self.layout != "training":
+        if self.layout == "decoding":
             weight = outputs_first(weight, self.inputs)
         return nnx.Param(weight, inputs=self.inputs, axes=self.axes)
 
@@ -143,7 +143,8 @@ class Linear:
         self, x: jax.Array, weight: nnx.Param[jax.Array], bias: nnx.Param[jax.Array] | None = None
     ) -> jax.Array:
         if self.layout != "training":
-            product = streamed(x, weight[...], self.inputs, self.layout == "invariant")
+            times = streamed_invariantly if self.layout == "invariant" else streamed
+            product = times(x, weight[...], self.inputs)
             return product if bias is None else product + bias[...].astype(x.dtype)
         held = weight.get_value()
         product = held.product(x, self) if isinstance(held, Adapted) else self.times(x, held)
@@ -167,10 +168,12 @@ class Linear:
         return self.rules.gathered(*self.axes)
 
 
-def joined(**parts: nnx.Param[jax.Array]) -> nnx.Param[jax.Array]:
-    """Weights of one input, laid out for decoding, as one: outputs after outputs. It remembers whose they are."""
+def joined(layout: Layout, **parts: nnx.Param[jax.Array]) -> nnx.Param[jax.Array]:
+    """Weights of one input as one: outputs after outputs. It remembers whose they are, and where they were joined."""
     inputs = next(iter(parts.values())).inputs
-    return nnx.Param(jnp.concatenate([part[...] for part in parts.values()]), inputs=inputs, parts=tuple(parts))
+    axis = 0 if layout == "decoding" else inputs
+    weight = jnp.concatenate([part[...] for part in parts.values()], axis=axis)
+    return nnx.Param(weight, inputs=inputs, parts=tuple(parts), joined=axis)
 
 
 def outputs_first(weight: A, inputs: int) -> A:

@@ -15,37 +15,46 @@ M tokens, I inputs, O outputs.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 
+from jaxchat.models import invariant
 from jaxchat.models.int8 import Int8
-from jaxchat.models.invariant import product as invariant_product
-
-Product = Callable[[jax.Array, jax.Array], jax.Array]
 
 FEW = 64  # tokens up to which reading the weight, not arithmetic, takes the time
 BLOCK = 512 * 1024  # numbers of a weight that are cast from eight bits at a time: what second-level caches hold
 FUSED_BYTES = 16 * 1024  # XLA fuses a vector-matrix product whose vector is smaller than this (kFusionThresholdBytes)
 
 
-def streamed(x: jax.Array, weight: jax.Array | Int8, inputs: int = 1, invariant: bool = False) -> jax.Array:
+def streamed(x: jax.Array, weight: jax.Array | Int8, inputs: int = 1) -> jax.Array:
     """x (B, T, ...in) times a weight with its outputs in front, (...out, ...in), as (B, T, ...out). On one device.
 
-    inputs: how many axes in are. invariant: as that module has it, for some speed.
+    inputs: how many axes in are.
     """
-    product = invariant_product if invariant else _product
     shape = weight.values.shape if isinstance(weight, Int8) else weight.shape
-    outer, split = x.shape[: x.ndim - inputs], len(shape) - inputs
-    out, size = shape[:split], math.prod(shape[split:])
+    out, size = shape[: len(shape) - inputs], math.prod(shape[len(shape) - inputs :])
     x_MI = x.reshape(-1, size)
     if isinstance(weight, Int8):
-        y_MO = _product_of_int8(x_MI, weight.values.reshape(-1, size), product)
+        y_MO = _product_of_int8(x_MI, weight.values.reshape(-1, size))
         y_MO *= weight.scales.reshape(-1).astype(x.dtype)
     else:
-        y_MO = product(x_MI, weight.reshape(-1, size).astype(x.dtype))
-    return y_MO.reshape(*outer, *out)
+        y_MO = _product(x_MI, weight.reshape(-1, size).astype(x.dtype))
+    return y_MO.reshape(*x.shape[: x.ndim - inputs], *out)
+
+
+def streamed_invariantly(x: jax.Array, weight: jax.Array | Int8, inputs: int = 1) -> jax.Array:
+    """The same, of a weight with its inputs in front, (...in, ...out), as models/invariant.py has it."""
+    shape = weight.values.shape if isinstance(weight, Int8) else weight.shape
+    out, size = shape[inputs:], math.prod(shape[:inputs])
+    x_MI = x.reshape(-1, size)
+    if isinstance(weight, Int8):
+        y_MO = _invariant_product_of_int8(x_MI, weight.values.reshape(size, -1))
+        y_MO *= weight.scales.reshape(-1).astype(x.dtype)
+    else:
+        y_MO = invariant.product(x_MI, weight.reshape(size, -1).astype(x.dtype))
+    return y_MO.reshape(*x.shape[: x.ndim - inputs], *out)
 
 
 def _product(x_MI: jax.Array, w_OI: jax.Array) -> jax.Array:
@@ -58,17 +67,37 @@ def _product(x_MI: jax.Array, w_OI: jax.Array) -> jax.Array:
     return jax.lax.optimization_barrier(y_OM).T
 
 
-def _product_of_int8(x_MI: jax.Array, w_OI: jax.Array, product: Product) -> jax.Array:
+def _product_of_int8(x_MI: jax.Array, w_OI: jax.Array) -> jax.Array:
     """One token's product reads the eight bits and casts them as it goes. For more the weight is cast first, a block of
     outputs after the other, so that it stays in the processor's caches: with 1 to 16 tokens mostly faster than
     float32's product, with 64 up to 3 times slower; a weight of 7 MB that is cast whole is slower at any number."""
-    if product is _product and len(x_MI) == 1 and x_MI.nbytes < FUSED_BYTES:
+    if len(x_MI) == 1 and x_MI.nbytes < FUSED_BYTES:
         return _alone(x_MI) @ w_OI.astype(x_MI.dtype).T
-    blocks = next((n for n in range(-(-w_OI.size // BLOCK), len(w_OI) + 1) if len(w_OI) % n == 0), 1)
+    blocks = next(_blocks(w_OI.size, len(w_OI)), 1)
     if blocks == 1:
-        return product(x_MI, w_OI.astype(x_MI.dtype))
-    y_NMb = jax.lax.map(lambda w_bI: product(x_MI, w_bI.astype(x_MI.dtype)), w_OI.reshape(blocks, -1, w_OI.shape[1]))
+        return _product(x_MI, w_OI.astype(x_MI.dtype))
+    y_NMb = jax.lax.map(lambda w_bI: _product(x_MI, w_bI.astype(x_MI.dtype)), w_OI.reshape(blocks, -1, w_OI.shape[1]))
     return y_NMb.swapaxes(0, 1).reshape(-1, len(w_OI))
+
+
+def _invariant_product_of_int8(x_MI: jax.Array, w_IO: jax.Array) -> jax.Array:
+    """The weight is cast block by block here too, if it can be into blocks that are multiplied at full speed."""
+    I, O = w_IO.shape
+    found = list(_blocks(w_IO.size, O))
+    blocks = next((n for n in found if invariant.is_fast(I, O // n)), (found or [1])[0])
+    if blocks == 1:
+        return invariant.product(x_MI, w_IO.astype(x_MI.dtype))
+
+    def part(n: jax.Array) -> jax.Array:
+        w_Ib = jax.lax.dynamic_slice_in_dim(w_IO, n * (O // blocks), O // blocks, axis=1)
+        return invariant.product(x_MI, w_Ib.astype(x_MI.dtype))
+
+    return jax.lax.map(part, jnp.arange(blocks)).swapaxes(0, 1).reshape(-1, O)
+
+
+def _blocks(size: int, outputs: int) -> Iterator[int]:
+    """Into how many blocks so many outputs can be cut that each is small enough, the fewest first."""
+    return (n for n in range(-(-size // BLOCK), outputs + 1) if outputs % n == 0)
 
 
 def _alone(x: jax.Array) -> jax.Array:

@@ -20,16 +20,16 @@ from jaxchat.models.presets import tiny
 ONE = make_mesh(devices=jax.devices()[:1])
 
 
-@pytest.mark.parametrize(("inputs", "outputs"), [(64, 96), (100, 300), (576, 960), (2500, 64)])
+@pytest.mark.parametrize(("inputs", "outputs"), [(64, 96), (100, 300), (576, 960), (576, 3072), (896, 1152), (1536, 576), (2500, 64)])
 def test_products_and_means(inputs, outputs):
     rng = np.random.default_rng(inputs)
-    w_OI, x_MI = (rng.standard_normal((n, inputs), dtype=np.float32) for n in (outputs, 100))
+    w_IO, x_MI = (rng.standard_normal(shape, dtype=np.float32) for shape in ((inputs, outputs), (100, inputs)))
     product, mean = jax.jit(invariant.product), jax.jit(invariant.mean)
-    whole, means = np.asarray(product(x_MI, w_OI)), np.asarray(mean(x_MI))
-    np.testing.assert_allclose(whole, x_MI @ w_OI.T, atol=1e-3)
+    whole, means = np.asarray(product(x_MI, w_IO)), np.asarray(mean(x_MI))
+    np.testing.assert_allclose(whole, x_MI @ w_IO, atol=1e-3)
     np.testing.assert_allclose(means, x_MI.mean(1, keepdims=True), atol=1e-5)
-    for count in (1, 2, 3, 7, 16, 17, 33):
-        np.testing.assert_array_equal(np.asarray(product(x_MI[:count], w_OI)), whole[:count])
+    for count in (1, 2, 3, 7, 16, 17, 33, 64):
+        np.testing.assert_array_equal(np.asarray(product(x_MI[:count], w_IO)), whole[:count])
         np.testing.assert_array_equal(np.asarray(mean(x_MI[:count])), means[:count])
 
 
