@@ -95,9 +95,7 @@ def _inputs(model: Model, path: tuple[Any, ...], variable: nnx.Param[Any]) -> tu
     return tuple(range(stacked, stacked + count))
 
 
-def _fill(
-    model: Model, place: np.ndarray, params: Params, path: tuple[Any, ...], noted: Mapping[str, Any]
-) -> None:
+def _fill(model: Model, place: np.ndarray, params: Params, path: tuple[Any, ...], noted: Mapping[str, Any]) -> None:
     """Writes the weight, or those that were joined to it, as the model's layout has them."""
     at, axis = 0, noted.get("joined", 0)
     for name in noted.get("parts", path[-1:]):

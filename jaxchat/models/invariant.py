@@ -32,11 +32,11 @@ FUSED = 4096  # floats that XLA fuses with what reads them when they are fewer (
 
 def product(x_MI: jax.Array, w_IO: jax.Array) -> jax.Array:
     """x @ w, (M, O), each row independent of the others."""
-    M, (I, O) = len(x_MI), w_IO.shape
-    group, part = _cut(I)
+    M, inputs = x_MI.shape
+    group, part = _cut(inputs)
     if not part:
-        return _mapped(lambda x_mI: _by_parts(x_mI, w_IO, I, I), x_MI, TOKENS)
-    if is_fast(I, O):
+        return _mapped(lambda x_mI: _by_parts(x_mI, w_IO, inputs, inputs), x_MI, TOKENS)
+    if is_fast(*w_IO.shape):
         if M == 1:
             return _by_parts(x_MI, w_IO, group, part)
         if M >= MANY:

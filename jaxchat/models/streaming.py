@@ -82,17 +82,17 @@ def _product_of_int8(x_MI: jax.Array, w_OI: jax.Array) -> jax.Array:
 
 def _invariant_product_of_int8(x_MI: jax.Array, w_IO: jax.Array) -> jax.Array:
     """The weight is cast block by block here too, if it can be into blocks that are multiplied at full speed."""
-    I, O = w_IO.shape
-    found = list(_blocks(w_IO.size, O))
-    blocks = next((n for n in found if invariant.is_fast(I, O // n)), (found or [1])[0])
+    inputs, outputs = w_IO.shape
+    found = list(_blocks(w_IO.size, outputs))
+    blocks = next((n for n in found if invariant.is_fast(inputs, outputs // n)), (found or [1])[0])
     if blocks == 1:
         return invariant.product(x_MI, w_IO.astype(x_MI.dtype))
 
     def part(n: jax.Array) -> jax.Array:
-        w_Ib = jax.lax.dynamic_slice_in_dim(w_IO, n * (O // blocks), O // blocks, axis=1)
+        w_Ib = jax.lax.dynamic_slice_in_dim(w_IO, n * (outputs // blocks), outputs // blocks, axis=1)
         return invariant.product(x_MI, w_Ib.astype(x_MI.dtype))
 
-    return jax.lax.map(part, jnp.arange(blocks)).swapaxes(0, 1).reshape(-1, O)
+    return jax.lax.map(part, jnp.arange(blocks)).swapaxes(0, 1).reshape(-1, outputs)
 
 
 def _blocks(size: int, outputs: int) -> Iterator[int]:
