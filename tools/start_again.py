@@ -61,7 +61,7 @@ def start(command: list[str], count: int, logs: Path, run: Path, until: int | No
         if until is not None:
             wait_for_step(run, until, job)
             os.kill(job.processes[-1].pid, signal.SIGTERM)
-        if set(job.wait(300)) != {0 if until is None else 143}:
+        if set(job.wait(900)) != {0 if until is None else 143}:
             sys.exit("\n".join(map(job.said, range(count))))
     return [json.loads(file.read_text()) for file in files]
 
