@@ -40,7 +40,7 @@ from jaxchat.sample.waiting import Waiting
 log = logging.getLogger(__name__)
 
 DISPATCH_SECONDS = 0.1  # what is chosen between two looks by the host takes about so long
-PATIENCE = 2.0  # tokens of everyone who writes, in whose time a piece of one prompt is read
+PATIENCE = 1.5  # tokens of everyone who writes, in whose time a piece of one prompt is read
 
 
 @dataclass(eq=False)
