@@ -24,12 +24,12 @@ def mesh() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("mesh")
-@pytest.mark.parametrize("tied", [True, False])
-def test_the_layout_changes_nothing_but_rounding(tied):
+@pytest.mark.parametrize(("tied", "layout"), [(True, "decoding"), (False, "decoding"), (False, "invariant")])
+def test_the_layout_changes_nothing_but_rounding(tied, layout):
     model = Model(replace(presets.tiny(), tied=tied))
     params = jax.jit(model.init)(jax.random.key(0))
-    decoding, laid_out = for_decoding(model, params)
-    assert decoding.layout == "decoding"
+    decoding, laid_out = for_decoding(model, params, invariant=layout == "invariant")
+    assert decoding.layout == layout
     assert jax.tree.map(np.shape, laid_out) == jax.tree.map(np.shape, decoding.abstract())
     tokens_BT = np.random.default_rng(0).integers(0, 256, (3, 9))
     positions_BT, segments_BT = np.tile(np.arange(9), (3, 1)), np.ones((3, 9), np.int32)
