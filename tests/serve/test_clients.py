@@ -154,13 +154,10 @@ def test_a_session_of_langchain(url: str):
     assert "".join(str(chunk.content) for chunk in chunks) == whole.content
     assert sum(chunk.usage_metadata["output_tokens"] for chunk in chunks if chunk.usage_metadata) == len(tokens) + 1
     assert "France" not in chat.invoke(question, stop=["France"]).content
-    drawn = [
-        [
-            one.text
-            for one in chat.bind(seed=seed, temperature=1.0, n=2).generate([[HumanMessage(question)]]).generations[0]
-        ]
-        for seed in (7, 7, 8)
-    ]
+    drawn = []
+    for seed in (7, 7, 8):
+        (found,) = chat.generate([[HumanMessage(question)]], seed=seed, temperature=1.0, n=2).generations
+        drawn.append([one.text for one in found])
     assert drawn[0] == drawn[1] != drawn[2] and len(set(drawn[0])) == 2
     with pytest.raises(openai.BadRequestError, match="temperature"):
         chat.invoke(question, temperature=9)
