@@ -8,7 +8,8 @@ jaxchat's engine (in float32, the same with --fast, and with weights in eight bi
 answers every number of requests, as a server would. Any server that speaks OpenAI's completions joins them with
 --server NAME=URL (`python -m llama_cpp.server --interrupt_requests false`, `jaxchat serve`, repeats): start it before.
 URL#MODEL asks for a model that the server does not name (`transformers serve FOLDER --continuous-batching
---cb-block-size 32 --cb-num-blocks 256 --attn-implementation sdpa`: with more blocks it ended here, out of memory).
+--cb-block-size 32 --cb-num-blocks 256 --attn-implementation sdpa`: with its own defaults it ended here at the first
+request).
 Every request has a prompt of 50 tokens, another one each time, and an answer of --tokens. Medians are reported, and the
 share of what reading all weights for each token would allow at the speed that this machine's memory is read with.
 """
