@@ -20,7 +20,7 @@ from jaxchat.models.attention import SAVED, Auto, Backend, Sight
 from jaxchat.models.block import Block
 from jaxchat.models.cache import Cache
 from jaxchat.models.config import DecoderConfig, Kind
-from jaxchat.models.int8 import Int8
+from jaxchat.models.int8 import Int8, Int8Blocks
 from jaxchat.models.layers import PRODUCT, Fetch, Layout, Linear, norm, normal
 from jaxchat.models.lookup import lookup
 from jaxchat.models.mixture import Routed
@@ -44,8 +44,10 @@ class Embed(nnx.Module):
 
     def __call__(self, tokens_BT: jax.Array, dtype: jnp.dtype) -> jax.Array:
         table = self.table[...]
-        if self.layout == "invariant":
-            x_BTD = jnp.moveaxis(jax.tree.map(lambda x: x[:, tokens_BT], table).astype(dtype), 0, -1)
+        if isinstance(table, Int8Blocks):
+            x_BTD = table.columns(tokens_BT, dtype)
+        elif self.layout == "invariant":
+            x_BTD = jnp.moveaxis(table[:, tokens_BT].astype(dtype), 0, -1)
         elif isinstance(table, Int8):
             x_BTD = table.rows(tokens_BT, dtype, self.rules.activation("batch", "sequence", "embed"))
         else:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 from operator import getitem
 from typing import Any, Literal
 
@@ -22,8 +22,9 @@ from flax import nnx
 
 from jaxchat.models.attention import Dot
 from jaxchat.models.decoder import Model, Params
-from jaxchat.models.int8 import quantise
+from jaxchat.models.int8 import Int8, Int8Blocks, in_blocks, quantise
 from jaxchat.models.layers import outputs_first
+from jaxchat.models.streaming import blocks_of_int8
 from jaxchat.sharding import Rules
 
 WHOLE = Rules(*(tuple((axis, None) for axis, _ in table) for table in (Rules().weights, Rules().activations)))
@@ -58,12 +59,20 @@ def for_decoding(
         _fill(model, place, params, path, variable.get_metadata())
         inputs = _inputs(model, path, variable)
         if weights == "int8" and inputs:
-            eight = jax.jit(quantise, static_argnums=1)(jax.device_put(place, jax.P()), inputs)
+            eight = jax.jit(partial(_eight_bits, model), static_argnums=1)(jax.device_put(place, jax.P()), inputs)
             flat[path] = jax.block_until_ready(eight)  # the place is the next weight's
         else:
             flat[path] = jax.device_put(place, jax.P())
             at += size
     return model, nnx.traversals.unflatten_mapping(flat)
+
+
+def _eight_bits(model: Model, weight: jax.Array, inputs: tuple[int, ...]) -> Int8 | Int8Blocks:
+    eight = quantise(weight, inputs)
+    if model.layout != "invariant":
+        return eight
+    size = math.prod(weight.shape[axis] for axis in inputs)
+    return in_blocks(eight, len(inputs), blocks_of_int8(size, weight.size // size))
 
 
 def _stored(model: Model, params: Params, weights: Weights) -> Params:

@@ -4,13 +4,13 @@ XLA's CPU backend (of jaxlib 0.10) chooses by the shape in which order a product
 other low bits alone than in company. How it chooses, measured over shapes of all kinds, for `x @ w`, inputs in front:
 
 - every output is summed on its own, one product after the other, none of them rounded before it is added;
-- with one token, and with 64 and more, up to 512 inputs are summed in one go;
+- with one token up to 512 inputs are summed in one go;
 - with 2 to 24 tokens and a power of two of inputs, or three times one, they are summed in two or three parts, and the
   parts in turn; but for the last outputs, where these do not fill a block of 32,768 weights of a part;
 - what is smaller than 16 KB is fused with, and summed as, what reads it: smaller than that nothing may be.
 
-So the inputs are cut into groups of whole parts, and where the outputs fill their blocks, one token and many are
-multiplied part by part, at full speed; elsewhere one token is computed twice, and many a few at a time.
+So the inputs are cut into groups of whole parts, and many tokens are multiplied a few at a time. Where the outputs fill
+their blocks, one token is multiplied part by part, at full speed; elsewhere it is computed twice.
 
 M tokens, I inputs, O outputs, N parts or groups of the inputs, S summands.
 """
@@ -25,7 +25,7 @@ from operator import add
 import jax
 import jax.numpy as jnp
 
-TOKENS, MANY = 16, 64  # that are multiplied at once
+TOKENS = 16  # that are multiplied at once
 BLOCK = 32768  # weights of a part that XLA computes together
 FUSED = 4096  # floats that XLA fuses with what reads them when they are fewer (kFusionThresholdBytes)
 
@@ -36,12 +36,9 @@ def product(x_MI: jax.Array, w_IO: jax.Array) -> jax.Array:
     group, part = _cut(inputs)
     if not part:
         return _mapped(lambda x_mI: _by_parts(x_mI, w_IO, inputs, inputs), x_MI, TOKENS)
-    if is_fast(*w_IO.shape):
-        if M == 1:
-            return _by_parts(x_MI, w_IO, group, part)
-        if M >= MANY:
-            return _mapped(lambda x_mI: _by_parts(x_mI, w_IO, group, part), x_MI, MANY)
-    elif M == 1:
+    if M == 1 and is_fast(*w_IO.shape):
+        return _by_parts(x_MI, w_IO, group, part)
+    if M == 1:
         return product(jnp.concatenate([x_MI, x_MI]), w_IO)[:1]
     if M > TOKENS:
         return _mapped(lambda x_mI: _by_parts(x_mI, w_IO, group, group), x_MI, TOKENS)
@@ -49,7 +46,7 @@ def product(x_MI: jax.Array, w_IO: jax.Array) -> jax.Array:
 
 
 def is_fast(inputs: int, outputs: int) -> bool:
-    """Whether a weight of this shape is cut into parts and blocks that are all filled."""
+    """Whether one token is multiplied by a weight of this shape at full speed."""
     part = _cut(inputs)[1]
     return part > 0 and part * outputs % BLOCK == 0
 

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxchat.models import invariant
-from jaxchat.models.int8 import Int8
+from jaxchat.models.int8 import Int8, Int8Blocks
 
 FEW = 64  # tokens up to which reading the weight, not arithmetic, takes the time
 BLOCK = 512 * 1024  # numbers of a weight that are cast from eight bits at a time: what second-level caches hold
@@ -44,17 +44,24 @@ def streamed(x: jax.Array, weight: jax.Array | Int8, inputs: int = 1) -> jax.Arr
     return y_MO.reshape(*x.shape[: x.ndim - inputs], *out)
 
 
-def streamed_invariantly(x: jax.Array, weight: jax.Array | Int8, inputs: int = 1) -> jax.Array:
+def streamed_invariantly(x: jax.Array, weight: jax.Array | Int8Blocks, inputs: int = 1) -> jax.Array:
     """The same, of a weight with its inputs in front, (...in, ...out), as models/invariant.py has it."""
-    shape = weight.values.shape if isinstance(weight, Int8) else weight.shape
-    out, size = shape[inputs:], math.prod(shape[:inputs])
+    shape = weight.scales.shape if isinstance(weight, Int8Blocks) else weight.shape
+    size, out = math.prod(x.shape[x.ndim - inputs :]), shape[inputs:]
     x_MI = x.reshape(-1, size)
-    if isinstance(weight, Int8):
-        y_MO = _invariant_product_of_int8(x_MI, weight.values.reshape(size, -1))
-        y_MO *= weight.scales.reshape(-1).astype(x.dtype)
+    if isinstance(weight, Int8Blocks):
+        y_MO = _invariant_product_of_int8(x_MI, weight.values) * weight.scales.reshape(-1).astype(x.dtype)
+        y_MO = jax.lax.optimization_barrier(y_MO)  # else it is rounded, or not, before something is added to it
     else:
         y_MO = invariant.product(x_MI, weight.reshape(size, -1).astype(x.dtype))
     return y_MO.reshape(*x.shape[: x.ndim - inputs], *out)
+
+
+def blocks_of_int8(inputs: int, outputs: int) -> int:
+    """Into how many blocks of outputs a weight is cut that `streamed_invariantly` is to read: such as are multiplied at
+    full speed, if there are any."""
+    found = list(_blocks(inputs * outputs, outputs)) or [1]
+    return next((n for n in found if invariant.is_fast(inputs, outputs // n)), found[0])
 
 
 def _product(x_MI: jax.Array, w_OI: jax.Array) -> jax.Array:
@@ -80,19 +87,10 @@ def _product_of_int8(x_MI: jax.Array, w_OI: jax.Array) -> jax.Array:
     return y_NMb.swapaxes(0, 1).reshape(-1, len(w_OI))
 
 
-def _invariant_product_of_int8(x_MI: jax.Array, w_IO: jax.Array) -> jax.Array:
-    """The weight is cast block by block here too, if it can be into blocks that are multiplied at full speed."""
-    inputs, outputs = w_IO.shape
-    found = list(_blocks(w_IO.size, outputs))
-    blocks = next((n for n in found if invariant.is_fast(inputs, outputs // n)), (found or [1])[0])
-    if blocks == 1:
-        return invariant.product(x_MI, w_IO.astype(x_MI.dtype))
-
-    def part(n: jax.Array) -> jax.Array:
-        w_Ib = jax.lax.dynamic_slice_in_dim(w_IO, n * (outputs // blocks), outputs // blocks, axis=1)
-        return invariant.product(x_MI, w_Ib.astype(x_MI.dtype))
-
-    return jax.lax.map(part, jnp.arange(blocks)).swapaxes(0, 1).reshape(-1, outputs)
+def _invariant_product_of_int8(x_MI: jax.Array, w_NIb: jax.Array) -> jax.Array:
+    """The weight is cast block by block here too."""
+    y_NMb = jax.lax.map(lambda w_Ib: invariant.product(x_MI, w_Ib.astype(x_MI.dtype)), w_NIb)
+    return y_NMb.swapaxes(0, 1).reshape(len(x_MI), -1)
 
 
 def _blocks(size: int, outputs: int) -> Iterator[int]:
