@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from typing import Any
 
@@ -17,14 +16,11 @@ from jaxchat.chat.sentencepiece_tokenizer import SentencePieceTokenizer
 from jaxchat.chat.template import ChatFormat, ChatFormatError, Example, built_in_template
 from jaxchat.errors import InputError
 from jaxchat.testing import ByteTokenizer
+from tests.chat.tool_talk import CALLED
 
 CHATML = built_in_template("chatml")
 PLAIN = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
 PROMPT = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-WEATHER = {
-    "type": "function",
-    "function": {"name": "weather", "description": "Says the weather", "parameters": {"type": "object"}},
-}
 
 
 def chat_of(*turns: tuple[str, str | None], tools: tuple[dict[str, Any], ...] = ()) -> Conversation:
@@ -223,20 +219,6 @@ def test_whatever_is_said_the_trained_tokens_follow_their_prompts(
 # Tools
 
 
-CALLED = Conversation(
-    "c",
-    (
-        Message("user", "Weather in Zürich?"),
-        Message("assistant", None, tool_calls=(ToolCall("weather", {"city": "Zürich"}, "abcdefghi"),)),
-        Message("tool", '{"sky": "clear"}', name="weather", tool_call_id="abcdefghi"),
-        Message("assistant", "It is clear."),
-        Message("user", "Thanks"),
-        Message("assistant", "Bye"),
-    ),
-    (WEATHER,),
-)
-
-
 @pytest.mark.parametrize(
     "name, call",
     [
@@ -332,6 +314,23 @@ def test_marks_that_have_no_place_are_refused(smollm2: HuggingFaceTokenizer) -> 
     shared = "{% generation %}{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}{% endgeneration %}"
     with pytest.raises(ChatFormatError, match="not certain which messages"):
         ChatFormat(smollm2, shared).example(TALK)
+
+
+def test_threads_do_not_mix_their_marks(smollm2: HuggingFaceTokenizer) -> None:
+    chat = ChatFormat(smollm2, marks(HEADED))
+    talks = [chat_of(*[("user", "q" * n), ("assistant", "a" * n)] * 20) for n in range(1, 9)]
+    expected = [chat.example(talk).weights.tolist() for talk in talks]
+    found: dict[int, list[list[float]]] = {}
+
+    def work(i: int) -> None:
+        found[i] = [chat.example(talks[i]).weights.tolist() for _ in range(5)]
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(talks))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(rows == [expected[i]] * 5 for i, rows in found.items()) and len(found) == len(talks)
 
 
 # Refusals
@@ -485,81 +484,3 @@ def test_the_default_template_masks_on_a_tokenizer_trained_here(unigram: Sentenc
         assert trained(chat, chat.example(talk)) == [content + "<|im_end|>"] * 2
         check_prompts(chat, talk)
     assert {unigram.decode([i]) for i in chat.stop_ids} == {"<|im_end|>", "<|eos|>"}
-
-
-# What templates see
-
-
-def test_templates_run_as_in_transformers(smollm2: HuggingFaceTokenizer, tmp_path: Any) -> None:
-    transformers = pytest.importorskip("transformers")
-    smollm2.save(tmp_path)
-    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    templates = [
-        "{{ bos_token }}{{ eos_token }}{{ unk_token }}{{ cls_token }}|{{ tools is none }}{{ documents is none }}",
-        "{%- for m in messages %}\n  {% if loop.first %}{% continue %}{% endif %}\n{{ m | tojson }}\n{%- endfor %}\n",
-        "{{ messages | tojson(indent=2, sort_keys=true) }}{{ '<é&>' | tojson }}",
-        "{{ strftime_now('%Y') }}{{ dict(a=1) }}{{ namespace(x=2).x }}{{ messages[0].content | trim | upper }}",
-        "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}",
-        "{{ tools | tojson }}{{ documents[0].title if documents }}{{ mood }}{{ messages[-1].thinking }}",
-    ]
-    thinking = Message("assistant", "hm", extra={"reasoning": "deep", "empty": None})
-    conversation = Conversation("c", (*CALLED.messages, thinking), (WEATHER,))
-    rows = conversation.to_json()["messages"]
-    for call in (call for row in rows for call in row.get("tool_calls", ())):
-        call["function"]["arguments"] = json.loads(call["function"]["arguments"])
-    documents = [{"title": "T", "text": "x"}]
-    for template in templates:
-        ours = ChatFormat(smollm2, template, {"mood": "glad"})
-        options = {"chat_template": template, "tokenize": False, "mood": "glad"}
-        assert ours.text(conversation.messages) == theirs.apply_chat_template(rows, **options)
-        options |= {"tools": [WEATHER], "documents": documents}
-        found = ours.text(conversation.messages, [WEATHER], documents=documents)
-        assert found == theirs.apply_chat_template(rows, **options)
-
-
-@pytest.mark.parametrize(
-    "escape",
-    [
-        "{{ messages.__class__ }}",
-        "{{ messages.append(1) }}",
-        "{{ dict.__init__.__globals__ }}",
-        "{{ namespace(__class__=1) }}",
-        "{% set ns = namespace() %}{% set ns._x = 1 %}",
-        "{{ raise_exception.__globals__['json'] }}",
-    ],
-)
-def test_a_template_stays_in_its_sandbox(smollm2: HuggingFaceTokenizer, escape: str) -> None:
-    chat = ChatFormat(smollm2, escape)
-    try:
-        text = chat.text(TALK.messages)
-    except ChatFormatError:
-        return
-    assert text == "" and len(TALK.messages) == 5
-
-
-def test_the_date_is_todays_unless_it_is_given(formats: dict[str, ChatFormat], smollm2: HuggingFaceTokenizer) -> None:
-    from datetime import datetime
-
-    tokenizer = formats["llama3"].tokenizer
-    fixed = ChatFormat(tokenizer, built_in_template("llama3"), {"date_string": "26 Jul 2024"})
-    assert "Today Date: 26 Jul 2024\n" in fixed.text(TALK.messages)
-    assert f"Today Date: {datetime.now():%d %b %Y}\n" in formats["llama3"].text(TALK.messages)
-    assert fixed.fingerprint != formats["llama3"].fingerprint
-    assert fixed.fingerprint == ChatFormat(tokenizer, built_in_template("llama3"), dict(fixed.variables)).fingerprint
-
-
-def test_threads_do_not_mix_their_marks(smollm2: HuggingFaceTokenizer) -> None:
-    chat = ChatFormat(smollm2, marks(HEADED))
-    talks = [chat_of(*[("user", "q" * n), ("assistant", "a" * n)] * 20) for n in range(1, 9)]
-    expected = [chat.example(talk).weights.tolist() for talk in talks]
-    found: dict[int, list[list[float]]] = {}
-
-    def work(i: int) -> None:
-        found[i] = [chat.example(talks[i]).weights.tolist() for _ in range(5)]
-
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(talks))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert all(rows == [expected[i]] * 5 for i, rows in found.items()) and len(found) == len(talks)
